@@ -1,0 +1,212 @@
+//! Where a file lies in its project: a path that cannot leave it.
+//!
+//! Invariant 11 of the design starts here: no value of [`FilePath`] names anything outside the
+//! workspace, `.git` or `.uspark`. Links on disk are the agent's to resolve.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
+
+/// Longest path, in bytes.
+pub const MAX_PATH_BYTES: usize = 1024;
+/// Longest component, in bytes: what ext4, xfs and btrfs allow.
+pub const MAX_COMPONENT_BYTES: usize = 255;
+/// Directories that belong to other programs or to us; never synced, in any case.
+const RESERVED: [&str; 2] = [".git", ".uspark"];
+
+/// Why a string is no path of a project.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// No path at all.
+    #[error("the path is empty")]
+    Empty,
+    /// It begins with a slash.
+    #[error("`{0}` is absolute; paths are relative to the project")]
+    Absolute(String),
+    /// A component is empty, `.` or `..`.
+    #[error("`{0}` has an empty, `.` or `..` component")]
+    Component(String),
+    /// It holds a NUL.
+    #[error("`{0}` holds a NUL")]
+    Nul(String),
+    /// It or one of its components is too long for a file system.
+    #[error("`{0}` is too long: at most 255 bytes a component, 1024 in all")]
+    TooLong(String),
+    /// It lies in `.git` or `.uspark`.
+    #[error("`{0}` lies in `.git` or `.uspark`, which are never synced")]
+    Reserved(String),
+}
+
+/// A file's path: relative, `/`-separated, and inside the project.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FilePath(Box<str>);
+
+impl FilePath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The components, outermost first.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The last component.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The directory it lies in, or `None` at the top.
+    pub fn parent(&self) -> Option<FilePath> {
+        let (parent, _) = self.0.rsplit_once('/')?;
+        Some(FilePath(parent.into()))
+    }
+
+    /// Every directory above it, innermost first.
+    pub fn ancestors(&self) -> impl Iterator<Item = FilePath> + '_ {
+        std::iter::successors(self.parent(), FilePath::parent)
+    }
+
+    /// Whether it lies below `directory`.
+    pub fn is_below(&self, directory: &FilePath) -> bool {
+        self.0
+            .strip_prefix(directory.as_str())
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The same place seen from `to` instead of `from`; `None` unless it is `from` or below it.
+    pub fn moved(&self, from: &FilePath, to: &FilePath) -> Option<FilePath> {
+        let rest = self.0.strip_prefix(from.as_str())?;
+        if !rest.is_empty() && !rest.starts_with('/') {
+            return None;
+        }
+        format!("{to}{rest}").parse().ok()
+    }
+
+    /// What two paths share when a file system that folds case or normalises Unicode would take
+    /// them for one.
+    pub fn collision_key(&self) -> String {
+        self.0.nfc().flat_map(char::to_lowercase).nfc().collect()
+    }
+
+    /// The name under which the loser of a conflict is kept beside this path:
+    /// `name.conflict-<who>-<when>`.
+    ///
+    /// `who` is cut to characters that are safe in a name; `when` is in milliseconds since 1970.
+    /// The same arguments give the same name, so that a conflict kept twice is kept once.
+    pub fn conflict(&self, who: &str, when: u64) -> FilePath {
+        let who: String = who
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(24)
+            .collect();
+        let suffix = format!(".conflict-{who}-{when}");
+        let room = (MAX_COMPONENT_BYTES - suffix.len())
+            .min((MAX_PATH_BYTES - suffix.len()).saturating_sub(self.0.len() - self.name().len()));
+        let mut cut = self.name().len().min(room);
+        while !self.name().is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let head = &self.0[..self.0.len() - self.name().len() + cut];
+        FilePath(format!("{head}{suffix}").into())
+    }
+}
+
+impl FromStr for FilePath {
+    type Err = PathError;
+
+    fn from_str(s: &str) -> Result<Self, PathError> {
+        if s.is_empty() {
+            return Err(PathError::Empty);
+        }
+        let shown = || s.escape_debug().take(200).collect::<String>();
+        if s.starts_with('/') {
+            return Err(PathError::Absolute(shown()));
+        }
+        if s.contains('\0') {
+            return Err(PathError::Nul(shown()));
+        }
+        if s.len() > MAX_PATH_BYTES || s.split('/').any(|c| c.len() > MAX_COMPONENT_BYTES) {
+            return Err(PathError::TooLong(shown()));
+        }
+        if s.split('/').any(|c| matches!(c, "" | "." | "..")) {
+            return Err(PathError::Component(shown()));
+        }
+        let reserved = |c: &str| RESERVED.iter().any(|name| c.eq_ignore_ascii_case(name));
+        if s.split('/').any(reserved) {
+            return Err(PathError::Reserved(shown()));
+        }
+        Ok(Self(s.into()))
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for FilePath {
+    type Error = PathError;
+
+    fn try_from(s: String) -> Result<Self, PathError> {
+        s.parse()
+    }
+}
+
+impl From<FilePath> for String {
+    fn from(path: FilePath) -> String {
+        path.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(s: &str) -> FilePath {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn nothing_outside_the_project_is_a_path() {
+        for good in ["a", "src/main.rs", "a b/ü", ".gitignore", "x/.env", "..a"] {
+            assert_eq!(path(good).as_str(), good);
+        }
+        let long = format!("{}/x", "a/".repeat(512));
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/./b", "a\0b", ".git",
+            ".GIT/hooks/x", "sub/.git/config", ".uspark/x", ".USPARK", &"x".repeat(256), &long,
+        ] {
+            assert!(bad.parse::<FilePath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_move_carries_what_lies_below() {
+        let moved = |p: &str| path(p).moved(&path("a/b"), &path("c")).map(String::from);
+        assert_eq!(moved("a/b/x/y").as_deref(), Some("c/x/y"));
+        assert_eq!(moved("a/b").as_deref(), Some("c"));
+        assert_eq!(moved("a/bc"), None);
+    }
+
+    #[test]
+    fn names_that_some_file_system_confuses_collide() {
+        assert_eq!(path("Src/É").collision_key(), path("src/e\u{301}").collision_key());
+        assert_ne!(path("a").collision_key(), path("b").collision_key());
+    }
+
+    #[test]
+    fn a_conflict_name_is_always_a_path() {
+        let name = path("src/a.rs").conflict("alice@x", 1732166400123);
+        assert_eq!(name.as_str(), "src/a.rs.conflict-alice-x-1732166400123");
+        for long in ["é".repeat(127), format!("{}/{}", "d/".repeat(380), "é".repeat(120))] {
+            let kept = path(&long).conflict(&"w".repeat(99), u64::MAX);
+            assert_eq!(kept.as_str().parse(), Ok(kept.clone()));
+        }
+    }
+}
