@@ -1,1 +1,5 @@
-//! x
+//! The agent: keeps a workspace on disk and a project on the server equal.
+
+pub mod disk;
+pub mod engine;
+pub mod rules;

@@ -1,0 +1,3 @@
+//! wip
+pub mod config;
+pub mod report;
