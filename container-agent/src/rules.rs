@@ -53,6 +53,11 @@ impl Rules {
         self.set(directory, sources)
     }
 
+    /// Whether rules of this directory are loaded.
+    pub fn has(&self, directory: Option<&FilePath>) -> bool {
+        self.directories.contains_key(&directory.cloned())
+    }
+
     fn set(&mut self, directory: Option<&FilePath>, sources: [Option<String>; 2]) -> bool {
         let key = directory.cloned();
         let before = self.directories.get(&key).map(|rules| &rules.sources);
