@@ -176,13 +176,11 @@ impl Replica {
         let known = self.doc.transact().state_vector();
         let clock = |client: u64| known.get(&yrs::block::ClientID::new(client));
         let block = scan
-            .blocks
-            .iter()
+            .blocks()
             .any(|block| block.id.clock + block.len > clock(block.id.client));
         block
             || scan
-                .deletes
-                .iter()
+                .deletes()
                 .any(|range| range.start + range.len > clock(range.client))
     }
 
