@@ -289,7 +289,10 @@ mod tests {
             assert!(root.parent(&path(&format!("{link}/x"))).is_err());
             assert!(root.parent(&path(&format!("{link}/x/y"))).is_err());
             assert!(root.make_dir(&path(&format!("{link}/made"))).is_err());
-            assert!(root.open_stepwise(&format!("{link}/x"), dir_flags()).is_err());
+            assert!(
+                root.open_stepwise(&format!("{link}/x"), dir_flags())
+                    .is_err()
+            );
         }
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
     }
@@ -302,7 +305,10 @@ mod tests {
         for good in [".", "a", "a/b", "a/b/c"] {
             assert!(root.open_stepwise(good, dir_flags()).is_ok(), "{good}");
         }
-        assert_eq!(root.open_stepwise("a/x", dir_flags()).err(), Some(Errno::NOENT));
+        assert_eq!(
+            root.open_stepwise("a/x", dir_flags()).err(),
+            Some(Errno::NOENT)
+        );
     }
 
     #[test]

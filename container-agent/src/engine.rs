@@ -1,3 +1,4 @@
 //! wip
 pub mod config;
+pub mod plan;
 pub mod report;

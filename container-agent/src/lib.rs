@@ -2,5 +2,6 @@
 
 pub mod disk;
 pub mod engine;
+pub mod journal;
 pub mod rules;
 pub mod watch;

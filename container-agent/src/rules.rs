@@ -256,14 +256,32 @@ mod tests {
     #[test]
     fn rules_nest_negate_and_anchor() {
         let rules = rules(&[
-            (".gitignore", "*.log\n/build\n!keep.log\n# comment\ndocs/*.pdf\ncache/\n"),
+            (
+                ".gitignore",
+                "*.log\n/build\n!keep.log\n# comment\ndocs/*.pdf\ncache/\n",
+            ),
             ("sub/.gitignore", "!important.log\n*.tmp\n"),
             ("cache/.gitignore", "!x\n"),
         ]);
         check(
             &rules,
-            &["a.log", "x/a.log", "build/", "build/x/y", "docs/a.pdf", "sub/a.tmp", "cache/x"],
-            &["keep.log", "x/build/", "docs/x/a.pdf", "sub/important.log", "a.tmp", "cache"],
+            &[
+                "a.log",
+                "x/a.log",
+                "build/",
+                "build/x/y",
+                "docs/a.pdf",
+                "sub/a.tmp",
+                "cache/x",
+            ],
+            &[
+                "keep.log",
+                "x/build/",
+                "docs/x/a.pdf",
+                "sub/important.log",
+                "a.tmp",
+                "cache",
+            ],
         );
     }
 

@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn texts_come_back_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let store = BaseStore { dir: dir.path().into() };
+        let store = BaseStore {
+            dir: dir.path().into(),
+        };
         let (kept, damaged) = (BlobHash::of(b"kept"), BlobHash::of(b"damaged"));
         store.put(&kept, "kept").unwrap();
         store.put(&kept, "kept").unwrap();

@@ -5,7 +5,7 @@
 //! them than the link is deep, so that no later link can turn a harmless `a/..` into a way out.
 //! And by the kernel, which follows what exists beneath the root and stops where it leaves it.
 
-use rustix::fs::{OFlags, Mode, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use uspark_shared::path::FilePath;
 

@@ -216,7 +216,11 @@ impl Fingerprint {
     /// Whether this may be the state that `later` shows: equal, as far as it can be trusted.
     pub(super) fn admits(&self, later: &Self) -> bool {
         let trusted = Self {
-            ctime_ns: if self.ctime_ns == 0 { 0 } else { later.ctime_ns },
+            ctime_ns: if self.ctime_ns == 0 {
+                0
+            } else {
+                later.ctime_ns
+            },
             ..*later
         };
         *self == trusted
@@ -288,7 +292,8 @@ mod tests {
     use super::*;
 
     fn observe(root: &Root, name: &str) -> Seen {
-        root.observe(&name.parse().unwrap(), None, IfWritten::Wait).unwrap()
+        root.observe(&name.parse().unwrap(), None, IfWritten::Wait)
+            .unwrap()
     }
 
     fn file(seen: Seen) -> SeenFile {
@@ -312,7 +317,10 @@ mod tests {
         std::os::unix::fs::symlink("text", at("link")).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         assert_eq!(file(observe(&root, "text")).text.as_deref(), Some("é\r\n"));
-        assert_eq!(file(observe(&root, "text")).hash, BlobHash::of("é\r\n".as_bytes()));
+        assert_eq!(
+            file(observe(&root, "text")).hash,
+            BlobHash::of("é\r\n".as_bytes())
+        );
         assert_eq!(file(observe(&root, "empty")).text.as_deref(), Some(""));
         for binary in ["binary", "nul"] {
             assert_eq!(file(observe(&root, binary)).text, None);

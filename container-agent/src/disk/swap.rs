@@ -228,9 +228,9 @@ impl Root {
         temp: &TempName,
         kept: &FilePath,
     ) -> Result<bool, DiskError> {
-        let renamed = self.parent(path).and_then(|parent| {
-            rename(&parent, temp.as_str(), kept.name(), RenameFlags::NOREPLACE)
-        });
+        let renamed = self
+            .parent(path)
+            .and_then(|parent| rename(&parent, temp.as_str(), kept.name(), RenameFlags::NOREPLACE));
         match renamed {
             Ok(()) => Ok(true),
             Err(Errno::EXIST | Errno::NOENT) => Ok(false),

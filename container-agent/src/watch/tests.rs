@@ -51,7 +51,9 @@ impl Watched {
             others: Vec::new(),
             barriers: 0,
         };
-        watched.until(|event| matches!(event, WatchEvent::ListingEnded)).await;
+        watched
+            .until(|event| matches!(event, WatchEvent::ListingEnded))
+            .await;
         watched
     }
 
@@ -61,14 +63,21 @@ impl Watched {
 
     fn sh(&self, script: &str) {
         let mut command = Command::new("sh");
-        let status = command.arg("-ec").arg(script).current_dir(self.dir.path()).status();
+        let status = command
+            .arg("-ec")
+            .arg(script)
+            .current_dir(self.dir.path())
+            .status();
         assert!(status.unwrap().success(), "{script}");
     }
 
     async fn until(&mut self, end: impl Fn(&WatchEvent) -> bool) {
         loop {
             let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv());
-            let event = event.await.expect("an event in time").expect("a live watcher");
+            let event = event
+                .await
+                .expect("an event in time")
+                .expect("a live watcher");
             let ended = end(&event);
             match event {
                 WatchEvent::Dirty(dirty) => dirty.into_iter().for_each(|dirty| self.look(dirty)),
@@ -84,7 +93,11 @@ impl Watched {
     fn look(&mut self, dirty: Dirty) {
         let path = dirty.path.as_str().to_owned();
         self.reports.push(dirty.clone());
-        match self.root.observe(&dirty.path, None, IfWritten::Read).unwrap() {
+        match self
+            .root
+            .observe(&dirty.path, None, IfWritten::Read)
+            .unwrap()
+        {
             Seen::Absent => {
                 let below = format!("{path}/");
                 self.model.retain(|p| *p != path && !p.starts_with(&below));
@@ -98,7 +111,8 @@ impl Watched {
         self.barriers += 1;
         let name = format!("barrier-{}", self.barriers);
         self.state.touch_cookie(&name).unwrap();
-        self.until(|event| *event == WatchEvent::Cookie(name.clone())).await;
+        self.until(|event| *event == WatchEvent::Cookie(name.clone()))
+            .await;
     }
 
     /// The tree as it is, without what is ignored by name.
@@ -114,7 +128,11 @@ impl Watched {
                 if entry.file_type().unwrap().is_dir() {
                     left.push(entry.path());
                 }
-                let relative = entry.path().strip_prefix(self.dir.path()).unwrap().to_owned();
+                let relative = entry
+                    .path()
+                    .strip_prefix(self.dir.path())
+                    .unwrap()
+                    .to_owned();
                 found.insert(relative.into_os_string().into_string().unwrap());
             }
         }
@@ -126,14 +144,20 @@ impl Watched {
         let (model, walk) = (&self.model, self.walk());
         let missed: Vec<_> = walk.difference(model).take(5).collect();
         let ghosts: Vec<_> = model.difference(&walk).take(5).collect();
-        assert!(missed.is_empty() && ghosts.is_empty(), "{what}: {missed:?} {ghosts:?}");
+        assert!(
+            missed.is_empty() && ghosts.is_empty(),
+            "{what}: {missed:?} {ghosts:?}"
+        );
     }
 
     async fn stop(mut self) {
         drop(self.watcher.take());
         self.events.close();
         while self.events.recv().await.is_some() {}
-        tokio::time::timeout(Duration::from_secs(10), self.thread).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.thread)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }
 
@@ -149,13 +173,19 @@ async fn whole_trees_appear_move_and_vanish() {
     for round in 0..10 {
         watched.sh(&format!("cp -r {o}/t t{round}"));
         watched.assert_equal("cp -r").await;
-        watched.sh(&format!("mkdir -p m{round}/a/b/c && echo x > m{round}/a/b/c/f"));
+        watched.sh(&format!(
+            "mkdir -p m{round}/a/b/c && echo x > m{round}/a/b/c/f"
+        ));
         watched.assert_equal("mkdir -p and a write").await;
-        watched.sh(&format!("mv m{round}/a m{round}/z && echo y > m{round}/z/b/g && mv t{round} m{round}/z/t"));
+        watched.sh(&format!(
+            "mv m{round}/a m{round}/z && echo y > m{round}/z/b/g && mv t{round} m{round}/z/t"
+        ));
         watched.assert_equal("moves of directories").await;
         watched.sh(&format!("mv m{round}/z {o}/out{round}"));
         watched.assert_equal("a move out").await;
-        watched.sh(&format!("mv {o}/out{round} back{round} && echo z > back{round}/b/c/new"));
+        watched.sh(&format!(
+            "mv {o}/out{round} back{round} && echo z > back{round}/b/c/new"
+        ));
         watched.assert_equal("a move in").await;
         watched.sh(&format!("rm -rf back{round}/t & (mkdir -p back{round}/new/x; echo 1 > back{round}/new/x/y); wait"));
         watched.assert_equal("rm -rf beside writes").await;
@@ -176,7 +206,12 @@ async fn a_write_is_reported_when_it_is_complete_and_reading_is_not_reported() {
     watched.sh("echo new > f; chmod +x d/g; ln -s f l");
     watched.barrier().await;
     let urgency = |path: &str| {
-        watched.reports.iter().filter(|d| d.path.as_str() == path).map(|d| d.urgency).max()
+        watched
+            .reports
+            .iter()
+            .filter(|d| d.path.as_str() == path)
+            .map(|d| d.urgency)
+            .max()
     };
     assert_eq!(urgency("f"), Some(Urgency::Now));
     assert_eq!(urgency("d/g"), Some(Urgency::Soon));
@@ -193,7 +228,9 @@ async fn renames_are_paired_also_inside_a_renamed_directory() {
     watched.barrier().await;
     let from = |path: &str| {
         let mut reports = watched.reports.iter().filter(|d| d.path.as_str() == path);
-        reports.find_map(|d| d.moved_from.as_ref()).map(|from| from.as_str().to_owned())
+        reports
+            .find_map(|d| d.moved_from.as_ref())
+            .map(|from| from.as_str().to_owned())
     };
     assert_eq!(from("h").as_deref(), Some("f"));
     assert_eq!(from("k/e/g").as_deref(), Some("d/e/g"));
@@ -203,15 +240,30 @@ async fn renames_are_paired_also_inside_a_renamed_directory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ignored_directories_get_no_watch_until_they_are_required_or_unignored() {
     let mut watched = Watched::new(&[(".gitignore", "build/\n*.log\n"), ("build/x/f", "x")]).await;
-    watched.sh("mkdir -p node_modules/p; echo 1 > node_modules/p/i.js; echo 2 > build/x/f; echo 3 > a.log");
+    watched.sh(
+        "mkdir -p node_modules/p; echo 1 > node_modules/p/i.js; echo 2 > build/x/f; echo 3 > a.log",
+    );
     watched.barrier().await;
     let named = |watched: &Watched, name: &str| {
-        watched.reports.iter().filter(|d| d.path.as_str().starts_with(name)).cloned().collect::<Vec<_>>()
+        watched
+            .reports
+            .iter()
+            .filter(|d| d.path.as_str().starts_with(name))
+            .cloned()
+            .collect::<Vec<_>>()
     };
     assert_eq!(named(&watched, "build"), []);
-    assert!(named(&watched, "node_modules").iter().all(|d| d.ignored && d.path.as_str() == "node_modules"));
+    assert!(
+        named(&watched, "node_modules")
+            .iter()
+            .all(|d| d.ignored && d.path.as_str() == "node_modules")
+    );
     assert!(named(&watched, "a.log").iter().all(|d| d.ignored));
-    watched.watcher.as_ref().unwrap().require("build/x".parse().unwrap());
+    watched
+        .watcher
+        .as_ref()
+        .unwrap()
+        .require("build/x".parse().unwrap());
     watched.until(|event| matches!(event, WatchEvent::Dirty(d) if d.iter().any(|d| d.path.as_str() == "build/x/f"))).await;
     watched.sh("echo '' > .gitignore; echo 4 > build/x/g");
     watched.barrier().await;
@@ -225,10 +277,18 @@ async fn ignored_directories_get_no_watch_until_they_are_required_or_unignored()
 async fn names_that_are_no_paths_are_told() {
     use std::os::unix::ffi::OsStrExt as _;
     let mut watched = Watched::new(&[]).await;
-    std::fs::write(watched.dir.path().join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+    std::fs::write(
+        watched
+            .dir
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"bad\xff")),
+        "x",
+    )
+    .unwrap();
     watched.sh("mkdir .git && echo x > .git/config; echo ok > ok");
     watched.barrier().await;
-    let told = |e: &WatchEvent| matches!(e, WatchEvent::Unseen { why, .. } if why.contains("UTF-8"));
+    let told =
+        |e: &WatchEvent| matches!(e, WatchEvent::Unseen { why, .. } if why.contains("UTF-8"));
     assert!(watched.others.iter().any(told));
     assert!(watched.reports.iter().all(|d| d.path.as_str() == "ok"));
     watched.stop().await;
@@ -243,7 +303,9 @@ async fn a_root_that_goes_says_nothing_about_its_files() {
     watched.until(|event| *event == WatchEvent::RootLost).await;
     assert_eq!(watched.reports, []);
     std::fs::rename(&away, &at).unwrap();
-    watched.until(|event| matches!(event, WatchEvent::ListingEnded)).await;
+    watched
+        .until(|event| matches!(event, WatchEvent::ListingEnded))
+        .await;
     watched.assert_equal("after it came back").await;
     watched.stop().await;
 }
@@ -298,10 +360,15 @@ async fn lost_events_are_made_up_for() {
     let settled = tokio::time::timeout(Duration::from_secs(20), async {
         while watched.model != watched.walk() {
             watched.watcher.as_ref().unwrap().relist();
-            watched.until(|event| matches!(event, WatchEvent::ListingEnded)).await;
+            watched
+                .until(|event| matches!(event, WatchEvent::ListingEnded))
+                .await;
         }
     });
     settled.await.unwrap();
-    assert!(watched.others.iter().any(overflow), "no overflow was injected");
+    assert!(
+        watched.others.iter().any(overflow),
+        "no overflow was injected"
+    );
     watched.stop().await;
 }

@@ -244,7 +244,9 @@ impl Tree {
                     continue;
                 }
             };
-            if listed.iter().any(|entry| entry.name.to_str().is_some_and(is_rule_file))
+            if listed
+                .iter()
+                .any(|entry| entry.name.to_str().is_some_and(is_rule_file))
                 || self.rules.has(directory.as_ref())
             {
                 self.rules.load(&self.root, directory.as_ref());
@@ -296,7 +298,12 @@ impl Tree {
                 self.watches.insert(key, watch);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Ok(())
             }
             // The listing will say that it cannot be read.
@@ -318,9 +325,16 @@ impl Tree {
     /// anew.
     fn unwatch(&mut self, directory: &FilePath) {
         let below = |watched: &Option<FilePath>| {
-            watched.as_ref().is_some_and(|w| w == directory || w.is_below(directory))
+            watched
+                .as_ref()
+                .is_some_and(|w| w == directory || w.is_below(directory))
         };
-        let gone: Vec<_> = self.watches.iter().filter(|(d, _)| below(d)).map(|(_, w)| *w).collect();
+        let gone: Vec<_> = self
+            .watches
+            .iter()
+            .filter(|(d, _)| below(d))
+            .map(|(_, w)| *w)
+            .collect();
         for watch in gone {
             self.notifier.remove(watch);
             self.forget(watch);

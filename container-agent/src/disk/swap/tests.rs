@@ -15,7 +15,11 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         super::super::state::StateDir::open(&root).unwrap();
-        Self { dir, root, temps: 0 }
+        Self {
+            dir,
+            root,
+            temps: 0,
+        }
     }
 
     fn at(&self, name: &str) -> std::path::PathBuf {
@@ -37,7 +41,10 @@ impl Place {
     }
 
     fn seen(&self, name: &str) -> SeenFile {
-        match self.root.observe(&name.parse().unwrap(), None, IfWritten::Wait) {
+        match self
+            .root
+            .observe(&name.parse().unwrap(), None, IfWritten::Wait)
+        {
             Ok(Seen::File(seen)) => seen,
             other => panic!("{other:?}"),
         }
@@ -55,8 +62,10 @@ impl Place {
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap().flatten();
-    let mut names: Vec<String> =
-        entries.map(|e| e.file_name().into_string().unwrap()).filter(|n| n != ".uspark").collect();
+    let mut names: Vec<String> = entries
+        .map(|e| e.file_name().into_string().unwrap())
+        .filter(|n| n != ".uspark")
+        .collect();
     names.sort();
     names
 }
@@ -68,7 +77,10 @@ fn a_new_file_appears_whole_with_mode_and_time_and_directories() {
     assert!(matches!(result, PutResult::Done(_)));
     let meta = std::fs::metadata(place.at("a/b/f")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_700_000_000, 123_000_000));
+    assert_eq!(
+        (meta.mtime(), meta.mtime_nsec()),
+        (1_700_000_000, 123_000_000)
+    );
     let (_, again) = place.put("a/b/f", b"y", Expected::Absent);
     assert_eq!(again, PutResult::Changed);
     assert_eq!(std::fs::read(place.at("a/b/f")).unwrap(), b"x");
@@ -81,7 +93,13 @@ fn a_swap_leaves_what_it_displaced_until_it_is_discarded() {
     std::fs::write(place.at("f"), "old").unwrap();
     let expected = place.expected("f");
     let (put, result) = place.put("f", b"new", expected);
-    assert!(matches!(&result, PutResult::Swapped { displaced: Displaced::AsExpected, .. }));
+    assert!(matches!(
+        &result,
+        PutResult::Swapped {
+            displaced: Displaced::AsExpected,
+            ..
+        }
+    ));
     assert_eq!(std::fs::read(place.at("f")).unwrap(), b"new");
     assert_eq!(std::fs::read(place.at(put.temp.as_str())).unwrap(), b"old");
     place.root.discard(&put.path, &put.temp);
@@ -99,7 +117,10 @@ fn what_was_not_expected_stays_untouched() {
     let take = place.root.take(&put.path, &put.temp, &expected).unwrap();
     assert_eq!(take, TakeResult::Changed);
     std::fs::remove_file(place.at("f")).unwrap();
-    assert_eq!(place.put("f", b"mine", expected.clone()).1, PutResult::Changed);
+    assert_eq!(
+        place.put("f", b"mine", expected.clone()).1,
+        PutResult::Changed
+    );
     std::fs::create_dir(place.at("f")).unwrap();
     assert_eq!(place.put("f", b"mine", expected).1, PutResult::Changed);
     assert_eq!(place.names(), ["f"]);
@@ -114,7 +135,11 @@ fn a_file_of_same_size_and_time_but_other_content_is_given_back() {
     std::fs::write(place.at("f"), "odd").unwrap();
     let expected = Expected::File(place.seen("f").print, BlobHash::of(b"old"));
     let (put, result) = place.put("f", b"mine", expected.clone());
-    let PutResult::Swapped { displaced: Displaced::File(seen), .. } = result else {
+    let PutResult::Swapped {
+        displaced: Displaced::File(seen),
+        ..
+    } = result
+    else {
         panic!("{result:?}");
     };
     assert_eq!(seen.text.as_deref(), Some("odd"));
@@ -123,7 +148,10 @@ fn a_file_of_same_size_and_time_but_other_content_is_given_back() {
     assert_eq!(place.names(), ["f", "f.conflict"]);
     // A removal puts it back.
     let wrong = Expected::File(place.seen("f").print, BlobHash::of(b"old"));
-    assert_eq!(place.root.take(&put.path, &put.temp, &wrong).unwrap(), TakeResult::Changed);
+    assert_eq!(
+        place.root.take(&put.path, &put.temp, &wrong).unwrap(),
+        TakeResult::Changed
+    );
     assert_eq!(std::fs::read(place.at("f")).unwrap(), b"mine");
 }
 
@@ -138,11 +166,20 @@ fn files_and_links_are_taken_away_and_links_replaced() {
         panic!()
     };
     let (put, result) = place.put("l", b"now a file", Expected::Link(print, target));
-    assert!(matches!(result, PutResult::Swapped { displaced: Displaced::AsExpected, .. }));
+    assert!(matches!(
+        result,
+        PutResult::Swapped {
+            displaced: Displaced::AsExpected,
+            ..
+        }
+    ));
     place.root.discard(&put.path, &put.temp);
     assert_eq!(std::fs::read(place.at("f")).unwrap(), b"x");
     let expected = place.expected("l");
-    assert_eq!(place.root.take(&path, &put.temp, &expected).unwrap(), TakeResult::Taken);
+    assert_eq!(
+        place.root.take(&path, &put.temp, &expected).unwrap(),
+        TakeResult::Taken
+    );
     place.root.discard(&path, &put.temp);
     assert_eq!(place.names(), ["f"]);
 }
@@ -152,10 +189,16 @@ fn a_file_that_somebody_writes_is_not_replaced() {
     let mut place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();
     let expected = place.expected("f");
-    let writer = std::fs::OpenOptions::new().append(true).open(place.at("f")).unwrap();
+    let writer = std::fs::OpenOptions::new()
+        .append(true)
+        .open(place.at("f"))
+        .unwrap();
     assert_eq!(place.put("f", b"mine", expected.clone()).1, PutResult::Busy);
     drop(writer);
-    assert!(matches!(place.put("f", b"mine", expected).1, PutResult::Swapped { .. }));
+    assert!(matches!(
+        place.put("f", b"mine", expected).1,
+        PutResult::Swapped { .. }
+    ));
 }
 
 /// Every version a writer wrote is either still there, or was displaced into our hands, or was
@@ -186,7 +229,10 @@ fn nothing_is_lost_to_a_writer_that_overwrites_without_pause() {
         let mut swaps = 0;
         let deadline = Instant::now() + Duration::from_secs(20);
         while swaps < 300 && Instant::now() < deadline {
-            let seen = match place.root.observe(&"f".parse().unwrap(), None, IfWritten::Wait) {
+            let seen = match place
+                .root
+                .observe(&"f".parse().unwrap(), None, IfWritten::Wait)
+            {
                 Ok(Seen::File(seen)) => seen,
                 _ => continue,
             };
