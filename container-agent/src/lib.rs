@@ -1,1 +1,6 @@
-//! x
+//! The uspark agent: keeps a workspace on disk and a project on the server equal.
+
+pub mod api;
+pub mod claude;
+pub mod command;
+pub mod config;
