@@ -12,3 +12,4 @@ pub mod replica;
 pub mod schema;
 pub mod seed;
 pub mod text;
+pub mod update;
