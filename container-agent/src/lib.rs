@@ -1,7 +1,12 @@
-//! The agent: keeps a workspace on disk and a project on the server equal.
+//! The uspark agent: keeps a workspace on disk and a project on the server equal.
 
+pub mod api;
+pub mod claude;
+pub mod command;
+pub mod config;
 pub mod disk;
 pub mod engine;
 pub mod journal;
+pub mod link;
 pub mod rules;
 pub mod watch;
