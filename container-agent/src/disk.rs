@@ -20,6 +20,7 @@
 )]
 
 pub mod base;
+pub mod incoming;
 mod lease;
 pub mod links;
 pub mod observe;

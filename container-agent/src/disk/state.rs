@@ -112,7 +112,8 @@ impl StateDir {
         self.path.join("base")
     }
 
-    pub(super) fn incoming_dir(&self) -> PathBuf {
+    /// Where a blob is put together while it arrives.
+    pub(super) fn incoming(&self) -> PathBuf {
         self.path.join("incoming")
     }
 

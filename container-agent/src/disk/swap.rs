@@ -18,6 +18,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps};
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use uspark_shared::id::BlobHash;
 use uspark_shared::path::FilePath;
 
+use super::incoming::Arrived;
 use super::lease::{Writers, writers};
 use super::observe::{Fingerprint, IfWritten, Seen, SeenFile, read};
 use super::{DiskError, Root, TEMP_PREFIX, kind_of};
@@ -42,8 +44,8 @@ pub struct TempName(String);
 pub enum Content {
     /// A regular file with these bytes.
     Bytes(Vec<u8>),
-    /// A regular file: the downloaded one that waits under this hash.
-    Incoming(BlobHash),
+    /// A regular file: the blob that has arrived.
+    Arrived(Arc<Arrived>),
     /// A symbolic link.
     Link(String),
 }
@@ -307,10 +309,9 @@ impl Root {
                 file.write_all(bytes).map_err(errno)?;
                 OwnedFd::from(file)
             }
-            Content::Incoming(hash) => {
+            Content::Arrived(arrived) => {
+                let mut from = arrived.open().map_err(errno)?;
                 let mut file = File::from(open()?);
-                let path = self.path().join(super::state::STATE_DIR).join("incoming");
-                let mut from = File::open(path.join(hash.to_string())).map_err(errno)?;
                 io::copy(&mut from, &mut file).map_err(errno)?;
                 OwnedFd::from(file)
             }

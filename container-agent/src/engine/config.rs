@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
 use uspark_shared::id::ProjectId;
 use uspark_shared::path::FilePath;
+
+use crate::config::{Secret, ServerUrl};
 
 /// Which way changes travel. Both one-way directions still merge what changed on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +22,12 @@ pub enum Direction {
 }
 
 /// Everything a session needs to know.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct SyncConfig {
-    /// Where the server is, as `http://` or `https://`.
-    pub server: Url,
+    /// Where the server is.
+    pub server: ServerUrl,
     /// The bearer token.
-    pub token: String,
+    pub token: Secret,
     /// The project.
     pub project: ProjectId,
     /// The workspace's directory. Must exist.

@@ -276,7 +276,7 @@ fn a_replacement_that_cannot_be_written_harms_nothing() {
     let expected = place.expected("f");
     let (mut put, _) = place.put("other", b"x", Expected::Absent);
     put.path = "f".parse().unwrap();
-    put.content = Content::Incoming(BlobHash::of(b"never downloaded"));
+    put.content = Content::Link("x".repeat(5000));
     put.expected = expected;
     assert!(place.root.put(&put).is_err());
     assert_eq!(std::fs::read(place.at("f")).unwrap(), b"old");
