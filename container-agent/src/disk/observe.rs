@@ -153,6 +153,20 @@ impl Root {
         Ok(unsyncable(why))
     }
 
+    /// Opens a regular file for reading.
+    pub fn open_file(&self, path: &FilePath) -> Result<File, DiskError> {
+        let open = || {
+            let parent = self.parent(path)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&parent, path.name(), flags, Mode::empty())?;
+            match kind_of(&rustix::fs::fstat(&file)?) {
+                FileType::RegularFile => Ok(File::from(file)),
+                _ => Err(Errno::INVAL),
+            }
+        };
+        open().map_err(|source| DiskError::new("open", path, source))
+    }
+
     fn observe_file(
         &self,
         parent: &OwnedFd,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -93,7 +94,8 @@ impl Server for RemoteServer {
             let body = match content {
                 UploadContent::Bytes(bytes) => reqwest::Body::from(bytes),
                 UploadContent::File(file) => {
-                    let file = tokio::fs::File::from_std(file);
+                    // A file that grows meanwhile is sent as long as it was announced.
+                    let file = tokio::fs::File::from_std(file).take(size);
                     reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, 256 << 10))
                 }
             };
