@@ -77,18 +77,14 @@ impl Agreed {
         self.bases.keys()
     }
 
-    /// Every path and its base.
-    pub fn iter(&self) -> impl Iterator<Item = (&FilePath, &Base)> {
-        self.bases.iter()
-    }
-
     /// Every path with a base below a directory.
     pub fn below<'a>(&'a self, directory: &'a FilePath) -> impl Iterator<Item = &'a FilePath> {
         let from = (Bound::Excluded(directory), Bound::Unbounded);
         // `d-x` sorts between `d` and `d/x`: it is passed over, not an end.
         let within = |path: &&FilePath| path.as_str().starts_with(directory.as_str());
         let all = self.bases.range::<FilePath, _>(from).map(|(path, _)| path);
-        all.take_while(within).filter(|path| path.is_below(directory))
+        all.take_while(within)
+            .filter(|path| path.is_below(directory))
     }
 
     /// How many there are.
@@ -111,8 +107,12 @@ mod tests {
             print: None,
         };
         let paths = ["d", "d-x", "d.y", "d/a", "d/b/c", "d0", "e", "dd/a"];
-        let agreed =
-            Agreed::new(paths.iter().map(|path| (path.parse().unwrap(), base.clone())).collect());
+        let agreed = Agreed::new(
+            paths
+                .iter()
+                .map(|path| (path.parse().unwrap(), base.clone()))
+                .collect(),
+        );
         let directory = "d".parse().unwrap();
         let below: Vec<&str> = agreed.below(&directory).map(FilePath::as_str).collect();
         assert_eq!(below, ["d/a", "d/b/c"]);

@@ -24,9 +24,21 @@ enum Step {
     Sight(Option<String>, u64),
     /// For the paths up to this mark.
     Rest(u64),
-    /// For the updates before this place in line.
-    Acknowledged(u64),
+    /// For the updates before this place in line; the paths were marked up to this mark.
+    Acknowledged(u64, u64),
 }
+
+/// What a report is about: everything, or what was there when a barrier got as far.
+#[derive(Clone, Copy)]
+struct Scope {
+    mark: u64,
+    seq: u64,
+}
+
+const EVERYTHING: Scope = Scope {
+    mark: u64::MAX,
+    seq: u64::MAX,
+};
 
 impl Barrier {
     /// When it ends at the latest.
@@ -38,6 +50,14 @@ impl Barrier {
     pub fn answer(self, report: Report) {
         // Whoever waited may have gone.
         let _ = self.reply.send(report);
+    }
+
+    fn scope(&self) -> Scope {
+        match self.step {
+            Step::Sight(..) => EVERYTHING,
+            Step::Rest(mark) => Scope { mark, ..EVERYTHING },
+            Step::Acknowledged(seq, mark) => Scope { mark, seq },
+        }
     }
 }
 
@@ -88,11 +108,13 @@ impl Engine {
         let mut at = 0;
         while at < self.barriers.len() {
             let step = match &self.barriers[at].step {
-                Step::Sight(None, answer) if self.may_plan() && self.following && self.answered >= *answer => {
+                Step::Sight(None, answer)
+                    if self.may_plan() && self.following && self.answered >= *answer =>
+                {
                     Some(Step::Rest(self.works.last_mark()))
                 }
                 Step::Rest(mark) if self.listed && !self.works.any_since(*mark) => {
-                    Some(Step::Acknowledged(self.wire.next_seq()))
+                    Some(Step::Acknowledged(self.wire.next_seq(), *mark))
                 }
                 _ => None,
             };
@@ -101,26 +123,33 @@ impl Engine {
                 continue;
             }
             let passed = match &self.barriers[at].step {
-                Step::Acknowledged(seq) => !self.owes_before(*seq),
+                Step::Acknowledged(seq, _) => self.owed_before(*seq) == 0,
                 _ => false,
             };
             if passed || self.barriers[at].deadline <= now || self.refused.is_some() {
                 let barrier = self.barriers.swap_remove(at);
-                barrier.answer(self.report());
+                let report = self.report_of(barrier.scope());
+                barrier.answer(report);
             } else {
                 at += 1;
             }
         }
     }
 
-    /// Whether an update before a place in line is not acknowledged. A pull sends none.
-    fn owes_before(&self, seq: u64) -> bool {
-        self.config.direction != Direction::Pull
-            && self.wire.unacknowledged().range(..seq).next().is_some()
+    /// How many updates before a place in line are not acknowledged. A pull sends none.
+    fn owed_before(&self, seq: u64) -> usize {
+        match self.config.direction {
+            Direction::Pull => 0,
+            _ => self.wire.unacknowledged().range(..seq).count(),
+        }
     }
 
     /// What there is to say now.
     pub(super) fn report(&self) -> Report {
+        self.report_of(EVERYTHING)
+    }
+
+    fn report_of(&self, scope: Scope) -> Report {
         let mut pending: Vec<Pending> = Vec::new();
         let mut general = |why: String| pending.push(Pending { path: None, why });
         if let Some(why) = &self.refused {
@@ -138,14 +167,16 @@ impl Engine {
         if let Some((why, _)) = &self.stuck {
             general(why.clone());
         }
-        let owed = self.wire.unacknowledged().len();
-        if owed > 0 && self.config.direction != Direction::Pull {
-            general(format!("{owed} changes are not acknowledged by the server yet"));
+        let owed = self.owed_before(scope.seq);
+        if owed > 0 {
+            general(format!(
+                "{owed} changes are not acknowledged by the server yet"
+            ));
         }
         let mut paths: Vec<Pending> = self
             .works
             .iter()
-            .filter(|(path, _)| !self.skipped.contains_key(*path))
+            .filter(|(path, work)| work.since <= scope.mark && !self.skipped.contains_key(*path))
             .map(|(path, work)| Pending {
                 path: Some(path.clone()),
                 why: match &work.trouble {
@@ -160,9 +191,16 @@ impl Engine {
             path,
             why: why.clone(),
         };
-        let by_path = self.skipped.iter().map(|(path, why)| (path.to_string(), why));
+        let by_path = self
+            .skipped
+            .iter()
+            .map(|(path, why)| (path.to_string(), why));
         let unseen = self.unseen.iter().map(|(path, why)| (path.clone(), why));
-        let refused = self.project.refused.iter().map(|(key, why)| (key.clone(), why));
+        let refused = self
+            .project
+            .refused
+            .iter()
+            .map(|(key, why)| (key.clone(), why));
         Report {
             sent: self.sent,
             received: self.received_paths,

@@ -26,7 +26,11 @@ impl Engine {
         if let Some(document) = self.texts.get(doc) {
             return Some(document.live_hash());
         }
-        match self.agreed.at_doc(doc).and_then(|path| self.agreed.get(path)) {
+        match self
+            .agreed
+            .at_doc(doc)
+            .and_then(|path| self.agreed.get(path))
+        {
             Some(base) => base.hash,
             None => Some(self.project.settled.get(doc).copied().unwrap_or(*seed)),
         }
@@ -36,10 +40,14 @@ impl Engine {
     /// memory or remembered.
     pub(super) fn is_unedited(&self, doc: &DocId) -> bool {
         let settled = self.project.settled.get(doc);
-        let seed = self.project.docs.get(doc).and_then(|path| match self.project.entries.get(path) {
-            Some(Entry::Text { seed, .. }) => Some(seed),
-            _ => None,
-        });
+        let seed =
+            self.project
+                .docs
+                .get(doc)
+                .and_then(|path| match self.project.entries.get(path) {
+                    Some(Entry::Text { seed, .. }) => Some(seed),
+                    _ => None,
+                });
         (settled.is_none() || settled == seed)
             && !self.stale.contains(doc)
             && !self.texts.contains_key(doc)
@@ -137,7 +145,10 @@ impl Engine {
         if self.texts.contains_key(doc) || (on_disk.is_some() && self.load_from_journal(doc)) {
             self.receive_text(doc, update);
         } else if let Some(path) = &on_disk {
-            self.inbox.entry(doc.clone()).or_default().push(update.to_vec());
+            self.inbox
+                .entry(doc.clone())
+                .or_default()
+                .push(update.to_vec());
             self.mark(path, Urgency::Now);
             if let Some(work) = self.works.get_mut(path) {
                 work.wants_base = true;
@@ -210,7 +221,10 @@ impl Engine {
             return self.trouble(path, "the server is away".into(), Again::OnChange);
         }
         let document = Some(doc.clone());
-        let under_way = self.wire.channel_mut(&document).is_some_and(|channel| channel.exchanging);
+        let under_way = self
+            .wire
+            .channel_mut(&document)
+            .is_some_and(|channel| channel.exchanging);
         if !under_way && self.wire.exchanges() >= self.config.limits.exchanges {
             self.exchange_line.push_back(path.clone());
             return;
@@ -244,7 +258,8 @@ impl Engine {
             Ok(None) if remembered => {}
             Ok(_) => {
                 let state = document.shadow_state();
-                self.records.push(Record::WholeState(Some(doc.clone()), state));
+                self.records
+                    .push(Record::WholeState(Some(doc.clone()), state));
             }
             Err(error) => self.note(chain(&error)),
         }
@@ -252,7 +267,11 @@ impl Engine {
 
     /// The disk has the document's current text, and the shadow is at most behind.
     pub(super) fn catch_up(&mut self, doc: &DocId) {
-        if self.texts.get(doc).is_some_and(|document| !document.is_even()) {
+        if self
+            .texts
+            .get(doc)
+            .is_some_and(|document| !document.is_even())
+        {
             self.ground(doc);
         }
     }
@@ -279,7 +298,9 @@ impl Engine {
         {
             self.load_from_seed(base, text);
         }
-        base.entry.doc().is_some_and(|doc| self.texts.contains_key(doc))
+        base.entry
+            .doc()
+            .is_some_and(|doc| self.texts.contains_key(doc))
     }
 
     /// Lets go of documents that nobody needs: all those idle for long, and the longest idle when
@@ -297,10 +318,16 @@ impl Engine {
             .map(|(doc, document)| (document.used, doc.clone()))
             .collect();
         idle.sort();
-        let mut excess = self.texts.len().saturating_sub(self.config.limits.loaded_texts);
+        let mut excess = self
+            .texts
+            .len()
+            .saturating_sub(self.config.limits.loaded_texts);
         for (used, doc) in idle {
             let paths = [self.project.docs.get(&doc), self.agreed.at_doc(&doc)];
-            let worked_on = paths.into_iter().flatten().any(|path| self.works.get(path).is_some());
+            let worked_on = paths
+                .into_iter()
+                .flatten()
+                .any(|path| self.works.get(path).is_some());
             if !worked_on && (excess > 0 || now.saturating_sub(used) > IDLE_SECONDS) {
                 self.texts.remove(&doc);
                 excess = excess.saturating_sub(1);

@@ -86,10 +86,10 @@ pub(super) enum DiskJob {
         hash: BlobHash,
         text: String,
     },
-    /// Remove what a change displaced, then directories that have become empty.
+    /// Remove what a change displaced, if anything, then directories that have become empty.
     Discard {
         path: FilePath,
-        temp: TempName,
+        temp: Option<TempName>,
         prune: Vec<FilePath>,
     },
     /// Give what a change displaced a name.
@@ -154,7 +154,7 @@ pub(super) enum Done {
     DirMade(FilePath, Result<(), DiskError>),
     DirRemoved(FilePath, Result<bool, DiskError>),
     BaseKept(FilePath, Result<(), DiskError>),
-    Discarded,
+    Discarded(FilePath),
     Kept(FilePath, FilePath, Result<bool, DiskError>),
     Uploaded(FilePath, BlobHash, Result<(), TransferError>),
     Fetched(FilePath, BlobHash, Result<Fetched, TransferError>),
@@ -231,11 +231,6 @@ impl Jobs {
         }
     }
 
-    /// Whether nothing is waiting or under way on disk.
-    pub fn is_disk_idle(&self, places: usize) -> bool {
-        self.looks.is_empty() && self.disk.is_empty() && self.free_disk == places.max(1)
-    }
-
     /// Starts what there are places for.
     pub fn start(&mut self) {
         while self.free_disk > 0 {
@@ -281,7 +276,9 @@ impl Jobs {
 
 impl Look {
     fn run(self, tools: &Tools) -> (FilePath, Looked) {
-        let seen = tools.root.observe(&self.path, self.known.as_ref(), self.if_written);
+        let seen = tools
+            .root
+            .observe(&self.path, self.known.as_ref(), self.if_written);
         let base = self.base.and_then(|hash| tools.bases.get(&hash));
         let origin_gone = self.origin.map(|origin| {
             let seen = tools.root.observe(&origin, None, IfWritten::Read);
@@ -346,13 +343,15 @@ impl DiskJob {
                 Done::BaseKept(path, result)
             }
             Self::Discard { path, temp, prune } => {
-                root.discard(&path, &temp);
+                if let Some(temp) = temp {
+                    root.discard(&path, &temp);
+                }
                 for directory in prune {
                     if !matches!(root.remove_dir(&directory), Ok(true)) {
                         break;
                     }
                 }
-                Done::Discarded
+                Done::Discarded(path)
             }
             Self::KeepAs { path, temp, kept } => {
                 let result = root.keep_as(&path, &temp, &kept);

@@ -164,6 +164,7 @@ impl Engine {
             Ok(seen) => view_of(seen, base.as_ref()),
         };
         work.busy_looks = 0;
+        work.trouble = None;
         let absent = view.disk == Disk::Absent;
         work.view = Some(view);
         if absent {

@@ -83,7 +83,8 @@ impl Project {
             }
         }
         self.entry_is(path, Some(entry.clone()));
-        self.edits.push((ProjectEdit::SetFile(path.clone(), entry), by));
+        self.edits
+            .push((ProjectEdit::SetFile(path.clone(), entry), by));
     }
 
     /// Removes a path, at the end of this turn.
@@ -125,7 +126,10 @@ impl Project {
         let from = format!("{directory}/");
         let next = self
             .entries
-            .range::<str, _>((std::ops::Bound::Included(from.as_str()), std::ops::Bound::Unbounded))
+            .range::<str, _>((
+                std::ops::Bound::Included(from.as_str()),
+                std::ops::Bound::Unbounded,
+            ))
             .next();
         next.is_some_and(|(path, _)| path.is_below(directory))
     }

@@ -107,14 +107,17 @@ mod tests {
         let recovery = recovery(&root, &intent, Some(&base), "me").unwrap();
         recovery.clean_up(&root, &intent);
         let files = std::fs::read_dir(dir.path()).unwrap().flatten();
-        let mut contents: Vec<String> =
-            files.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect();
+        let mut contents: Vec<String> = files
+            .map(|file| std::fs::read_to_string(file.path()).unwrap())
+            .collect();
         contents.sort();
         (recovery.records, contents)
     }
 
     fn follows(records: &[Record]) -> bool {
-        records.iter().any(|record| matches!(record, Record::State(..) | Record::NoBase(_)))
+        records
+            .iter()
+            .any(|record| matches!(record, Record::State(..) | Record::NoBase(_)))
     }
 
     #[test]

@@ -93,7 +93,11 @@ impl Engine {
                 Some(doc) => {
                     self.wire.closed(document);
                     let why = format!("the server refuses its document: {reason}");
-                    let path = self.project.docs.get(doc).or_else(|| self.agreed.at_doc(doc));
+                    let path = self
+                        .project
+                        .docs
+                        .get(doc)
+                        .or_else(|| self.agreed.at_doc(doc));
                     if let Some(path) = path.cloned() {
                         // Its entry and its socket may have raced.
                         self.mark(&path, Urgency::Soon);
@@ -179,7 +183,11 @@ impl Engine {
         self.records.push(Record::State(None, update.to_vec()));
         if changed.missing {
             let state_vector = self.project.state_vector();
-            if self.wire.channel_mut(&None).is_some_and(|channel| !channel.exchanging) {
+            if self
+                .wire
+                .channel_mut(&None)
+                .is_some_and(|channel| !channel.exchanging)
+            {
                 self.asked += 1;
                 self.wire.ask(&None, &state_vector);
             }
@@ -223,7 +231,11 @@ impl Engine {
         }
         for repair in told["repaired"].as_array().into_iter().flatten() {
             let field = |name: &str| repair[name].as_str().unwrap_or_default().to_owned();
-            self.note(format!("the server repaired `{}`: {}", field("path"), field("reason")));
+            self.note(format!(
+                "the server repaired `{}`: {}",
+                field("path"),
+                field("reason")
+            ));
         }
     }
 
@@ -263,7 +275,12 @@ impl Engine {
         for path in gone {
             self.mark(&path, Urgency::Now);
         }
-        let waiting: Vec<FilePath> = self.works.iter().filter(|(_, work)| !work.busy).map(|(path, _)| path.clone()).collect();
+        let waiting: Vec<FilePath> = self
+            .works
+            .iter()
+            .filter(|(_, work)| !work.busy)
+            .map(|(path, _)| path.clone())
+            .collect();
         for path in waiting {
             self.replan(&path);
         }
@@ -319,7 +336,7 @@ impl Engine {
                 }
                 Err(error) => self.trouble(&path, chain(&error), Again::Later),
             },
-            Done::Discarded => {}
+            Done::Discarded(path) => self.discarded(&path),
             Done::Kept(path, kept, result) => self.kept(&path, kept, result),
             Done::Uploaded(path, hash, result) => self.uploaded(&path, hash, result),
             Done::Fetched(path, hash, result) => self.fetched(&path, hash, result),

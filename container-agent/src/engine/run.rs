@@ -176,7 +176,13 @@ impl Engine {
     fn next_due(&self) -> Instant {
         let mut due = self.next_housekeeping;
         due = due.min(self.works.next_timer().unwrap_or(due));
-        due = due.min(self.barriers.iter().map(Barrier::deadline).min().unwrap_or(due));
+        due = due.min(
+            self.barriers
+                .iter()
+                .map(Barrier::deadline)
+                .min()
+                .unwrap_or(due),
+        );
         if let Some((_, at)) = &self.stuck {
             due = due.min(*at);
         }
@@ -298,9 +304,15 @@ impl Engine {
         });
         if let Err(error) = written {
             if self.stuck.is_none() {
-                self.note(format!("nothing is synced until this passes: {}", chain(&error)));
+                self.note(format!(
+                    "nothing is synced until this passes: {}",
+                    chain(&error)
+                ));
             }
-            self.stuck = Some((chain(&error), now + self.config.limits.retry.1.min(PATIENCE)));
+            self.stuck = Some((
+                chain(&error),
+                now + self.config.limits.retry.1.min(PATIENCE),
+            ));
             return false;
         }
         if self.stuck.take().is_some() {
@@ -346,7 +358,9 @@ impl Engine {
     /// between left it.
     pub fn mark_differences(&mut self) {
         let differs = |(path, entry): &(&FilePath, &Entry)| {
-            self.agreed.get(path).is_none_or(|base| base.entry != **entry)
+            self.agreed
+                .get(path)
+                .is_none_or(|base| base.entry != **entry)
         };
         let differing = self.project.entries.iter().filter(differs);
         let differing: Vec<FilePath> = differing.map(|(path, _)| path.clone()).collect();
@@ -374,20 +388,16 @@ impl Engine {
         let Some(work) = self.works.get_mut(path) else {
             return;
         };
-        let tries = work.trouble.as_ref().map_or(0, |trouble| trouble.tries) + 1;
+        work.tries += 1;
         let retry_at = match again {
             Again::Later => {
-                let wait = first.saturating_mul(1 << tries.min(16)).min(longest);
+                let wait = first.saturating_mul(1 << work.tries.min(16)).min(longest);
                 Some(Instant::now() + wait)
             }
             Again::OnChange => None,
         };
         work.busy = false;
-        work.trouble = Some(Trouble {
-            why,
-            retry_at,
-            tries,
-        });
+        work.trouble = Some(Trouble { why, retry_at });
         if let Some(at) = retry_at {
             self.works.wake_at(at, path);
         } else if work.dirty != work.seen {

@@ -332,7 +332,13 @@ impl Prepared {
         let state = StateDir::open(&root)?;
         let lock = state.lock()?.ok_or(EngineError::Locked)?;
         let note = |note: String| progress(Progress::Note(note));
-        let open = || Journal::open(&state.journal(), config.server.as_url().as_str(), &config.project);
+        let open = || {
+            Journal::open(
+                &state.journal(),
+                config.server.as_url().as_str(),
+                &config.project,
+            )
+        };
         let (mut journal, mut remembered) = match open() {
             Err(error) if error.is_damage() => {
                 note(format!(
@@ -364,10 +370,13 @@ impl Prepared {
             journal.write(&[state])?;
         }
         let bases = BaseStore::new(&state);
-        let seeds = remembered.bases.iter().filter_map(|(_, base)| match &base.entry {
-            Entry::Text { seed, .. } => Some(*seed),
-            _ => None,
-        });
+        let seeds = remembered
+            .bases
+            .iter()
+            .filter_map(|(_, base)| match &base.entry {
+                Entry::Text { seed, .. } => Some(*seed),
+                _ => None,
+            });
         bases.keep_only(&seeds.collect());
         Ok(Self {
             root: Arc::new(root),

@@ -206,7 +206,14 @@ impl Engine {
         }
         let hash = Some(BlobHash::of(text.as_bytes()));
         let print = view.print;
-        self.agree(path, Base { hash, print, ..base });
+        self.agree(
+            path,
+            Base {
+                hash,
+                print,
+                ..base
+            },
+        );
         self.replan(path);
     }
 
@@ -319,13 +326,7 @@ impl Engine {
     }
 
     /// The disk's permission bits become the project's.
-    fn send_mode(
-        &mut self,
-        path: &FilePath,
-        view: View,
-        base: Option<Base>,
-        entry: Option<Entry>,
-    ) {
+    fn send_mode(&mut self, path: &FilePath, view: View, base: Option<Base>, entry: Option<Entry>) {
         let Disk::File { mode: new, .. } = view.disk else {
             return;
         };
@@ -386,7 +387,12 @@ impl Engine {
         // Inodes are used again quickly: without the kernel's word the content has to be the same.
         let same_content = match &view.disk {
             Disk::File { hash, .. } => base.hash == Some(*hash),
-            Disk::Link(target) => base.entry == Entry::Link { target: target.clone() },
+            Disk::Link(target) => {
+                base.entry
+                    == Entry::Link {
+                        target: target.clone(),
+                    }
+            }
             _ => false,
         };
         let same_kind = match (&view.disk, &base.entry) {
@@ -400,7 +406,8 @@ impl Engine {
         }
         if self.works.get(&from).is_some_and(|work| work.busy) {
             // It is being looked at; its end is not far.
-            self.works.wake_at(Instant::now() + self.config.limits.hold / 8, path);
+            self.works
+                .wake_at(Instant::now() + self.config.limits.hold / 8, path);
             return true;
         }
         let Some(work) = self.works.get_mut(path) else {

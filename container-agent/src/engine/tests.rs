@@ -26,7 +26,10 @@ struct Agent {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, notes: Arc::default() }
+        Self {
+            dir,
+            notes: Arc::default(),
+        }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -59,7 +62,9 @@ impl Place {
     }
 
     async fn start(&self, server: &Double, direction: Direction) -> Agent {
-        self.try_start(server, self.config(direction)).await.unwrap()
+        self.try_start(server, self.config(direction))
+            .await
+            .unwrap()
     }
 
     /// Watches until the first barrier.
@@ -93,14 +98,20 @@ impl Place {
 
     fn sh(&self, script: &str) {
         let mut command = std::process::Command::new("sh");
-        let status = command.arg("-ec").arg(script).current_dir(self.dir.path()).status();
+        let status = command
+            .arg("-ec")
+            .arg(script)
+            .current_dir(self.dir.path())
+            .status();
         assert!(status.unwrap().success(), "{script}");
     }
 }
 
 impl Agent {
     async fn barrier(&self) -> Report {
-        self.handle.barrier(Instant::now() + Duration::from_secs(10)).await
+        self.handle
+            .barrier(Instant::now() + Duration::from_secs(10))
+            .await
     }
 
     /// A barrier that must pass.

@@ -65,7 +65,11 @@ impl Tools {
     /// What makes a change of this path that is seen now, as the wire's JSON value: the call that
     /// named it; else the only one that named nothing (a shell, a sub-agent); else no call.
     pub fn author(&self, path: &FilePath) -> Option<String> {
-        let named = self.calls.iter().rev().find(|call| call.call.paths.contains(path));
+        let named = self
+            .calls
+            .iter()
+            .rev()
+            .find(|call| call.call.paths.contains(path));
         let mut unnamed = self.calls.iter().filter(|call| call.call.paths.is_empty());
         let call = match (named, unnamed.next(), unnamed.next()) {
             (Some(call), _, _) | (None, Some(call), None) => Some(&call.call),

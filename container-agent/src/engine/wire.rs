@@ -208,7 +208,10 @@ impl Wire {
             if let Sent::Update(seq, bytes) = sent {
                 self.under_way.0 -= 1;
                 self.under_way.1 -= bytes;
-                self.waiting.entry(document.clone()).or_default().push_front(seq);
+                self.waiting
+                    .entry(document.clone())
+                    .or_default()
+                    .push_front(seq);
             }
         }
     }
@@ -238,7 +241,10 @@ impl Wire {
 
     /// Exchanges that have not come back.
     pub fn exchanges(&self) -> usize {
-        self.channels.values().filter(|channel| channel.exchanging).count()
+        self.channels
+            .values()
+            .filter(|channel| channel.exchanging)
+            .count()
     }
 
     /// Updates not acknowledged.
@@ -268,7 +274,10 @@ impl Wire {
                 self.open(&document);
             }
             while self.has_room() {
-                let is_open = self.channels.get(&document).is_some_and(|channel| channel.open);
+                let is_open = self
+                    .channels
+                    .get(&document)
+                    .is_some_and(|channel| channel.open);
                 let Some(line) = self.waiting.get_mut(&document).filter(|_| is_open) else {
                     break;
                 };
@@ -296,7 +305,9 @@ impl Wire {
         let Some(socket) = &self.socket else {
             return true;
         };
-        let taken = frames.into_iter().all(|frame| socket.try_send(frame).is_ok());
+        let taken = frames
+            .into_iter()
+            .all(|frame| socket.try_send(frame).is_ok());
         if !taken {
             self.down();
         }
@@ -337,7 +348,8 @@ impl Wire {
             text: document.clone(),
         };
         let name = name.to_string();
-        self.frames.push(ClientFrame::new(Address::new(&name), message).encode());
+        self.frames
+            .push(ClientFrame::new(Address::new(&name), message).encode());
     }
 }
 
@@ -357,7 +369,8 @@ mod tests {
     fn shown(frames: &mut Receiver<Vec<u8>>) -> Vec<String> {
         let mut shown = Vec::new();
         while let Ok(frame) = frames.try_recv() {
-            let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap() else {
+            let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap()
+            else {
                 continue;
             };
             let what = match message {
@@ -389,11 +402,20 @@ mod tests {
         wire.opened(&doc);
         wire.send_waiting(none).unwrap();
         wire.flush();
-        let expected = [r#"p/d {"by":{"tool":"Edit"}}"#, "p/d [1]", "p/d [2]", r#"p/d {"by":null}"#, "p/d [3]"];
+        let expected = [
+            r#"p/d {"by":{"tool":"Edit"}}"#,
+            "p/d [1]",
+            "p/d [2]",
+            r#"p/d {"by":null}"#,
+            "p/d [3]",
+        ];
         assert_eq!(shown(&mut frames), expected);
         assert_eq!(wire.acknowledged(&doc), Some(1));
         wire.give(&doc, &[]);
-        assert_eq!([wire.acknowledged(&doc), wire.acknowledged(&doc)], [Some(2), Some(3)]);
+        assert_eq!(
+            [wire.acknowledged(&doc), wire.acknowledged(&doc)],
+            [Some(2), Some(3)]
+        );
         assert_eq!(wire.acknowledged(&doc), None);
         assert!(wire.unacknowledged().is_empty());
     }
@@ -402,8 +424,9 @@ mod tests {
     fn what_was_under_way_is_sent_again_in_order() {
         let (mut wire, _lost) = wire();
         let doc: Document = None;
-        let made: Vec<Outgoing> =
-            (0..3).map(|n| wire.outgoing(doc.clone(), vec![n], None)).collect();
+        let made: Vec<Outgoing> = (0..3)
+            .map(|n| wire.outgoing(doc.clone(), vec![n], None))
+            .collect();
         wire.opened(&doc);
         wire.send_waiting(none).unwrap();
         assert_eq!(wire.acknowledged(&doc), Some(1));
@@ -446,7 +469,13 @@ mod tests {
         wire.send_waiting(none).unwrap();
         wire.close_idle(Instant::now() + std::time::Duration::from_secs(1));
         wire.flush();
-        assert_eq!(shown(&mut frames).iter().filter(|f| f.ends_with("close")).count(), 1);
+        assert_eq!(
+            shown(&mut frames)
+                .iter()
+                .filter(|f| f.ends_with("close"))
+                .count(),
+            1
+        );
         assert!(wire.channel_mut(&idle).is_none());
     }
 

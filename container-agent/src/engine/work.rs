@@ -63,6 +63,8 @@ pub(super) struct Work {
     pub busy_looks: u32,
     /// Why it is not done.
     pub trouble: Option<Trouble>,
+    /// How often it failed since it was last at rest.
+    pub tries: u32,
     queued: bool,
 }
 
@@ -119,8 +121,6 @@ pub(super) struct Trouble {
     pub why: String,
     /// When it is tried again; never by itself when `None`.
     pub retry_at: Option<Instant>,
-    /// Tries so far.
-    pub tries: u32,
 }
 
 /// All paths that are worked on.
@@ -227,6 +227,7 @@ impl Works {
         work.since = work.seen + 1;
         work.view = None;
         work.trouble = None;
+        work.tries = 0;
         self.wake(path);
         false
     }
@@ -290,7 +291,10 @@ mod tests {
         let mut works = Works::default();
         let f = path("f");
         let held = works.mark(&f, Urgency::Soon, HOLD).held_until.unwrap();
-        assert_eq!(works.mark(&f, Urgency::Soon, HOLD * 2).held_until, Some(held));
+        assert_eq!(
+            works.mark(&f, Urgency::Soon, HOLD * 2).held_until,
+            Some(held)
+        );
         assert_eq!(works.mark(&f, Urgency::Now, HOLD).held_until, None);
         assert_eq!(works.mark(&f, Urgency::Soon, HOLD).held_until, None);
     }
@@ -319,7 +323,6 @@ mod tests {
         works.mark(&f, Urgency::Now, HOLD).trouble = Some(Trouble {
             why: "no".into(),
             retry_at: None,
-            tries: 1,
         });
         assert!(!works.any_since(works.last_mark()));
         works.mark(&f, Urgency::Now, HOLD);

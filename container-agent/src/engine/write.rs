@@ -269,7 +269,8 @@ impl Engine {
         let base = self.agreed.get(path).cloned();
         match result {
             Ok(fetched) => {
-                let is_base = |base: &Base| matches!(&base.entry, Entry::Text { seed, .. } if *seed == hash);
+                let is_base =
+                    |base: &Base| matches!(&base.entry, Entry::Text { seed, .. } if *seed == hash);
                 if let Some(base) = base.filter(is_base)
                     && !self.fetched_base(&base, &fetched)
                 {
@@ -362,7 +363,7 @@ impl Engine {
             },
             None => DiskJob::Discard {
                 path: path.clone(),
-                temp,
+                temp: Some(temp),
                 prune: Vec::new(),
             },
         });
@@ -433,7 +434,9 @@ impl Engine {
                 });
                 self.mark(&kept, Urgency::Now);
             }
-            Ok(false) => self.note(format!("`{kept}` exists; a version of `{path}` keeps a temporary name")),
+            Ok(false) => self.note(format!(
+                "`{kept}` exists; a version of `{path}` keeps a temporary name"
+            )),
             Err(error) => self.note(chain(&error)),
         }
     }
@@ -524,14 +527,10 @@ impl Engine {
         };
         match result {
             Ok(TakeResult::Taken) => {
-                let unused = |directory: &FilePath| {
-                    !self.project.has_below(directory) && !self.project.entries.contains_key(directory)
-                };
-                let prune = path.ancestors().take_while(unused).collect();
                 self.jobs.disk(DiskJob::Discard {
                     path: path.clone(),
-                    temp,
-                    prune,
+                    temp: Some(temp),
+                    prune: self.unused_above(path),
                 });
                 self.disagree(path);
                 self.received_paths += 1;
@@ -545,6 +544,27 @@ impl Engine {
             }
             Err(error) => self.disk_failed(path, &error),
         }
+    }
+
+    /// What was at a path is gone for good, and with it perhaps what was in the way of another.
+    pub(super) fn discarded(&mut self, path: &FilePath) {
+        for directory in path.ancestors() {
+            if self
+                .works
+                .get(&directory)
+                .is_some_and(|work| work.trouble.is_some())
+            {
+                self.mark(&directory, Urgency::Now);
+            }
+        }
+    }
+
+    /// The directories above a path of which the project knows nothing any more.
+    fn unused_above(&self, path: &FilePath) -> Vec<FilePath> {
+        let unused = |directory: &FilePath| {
+            !self.project.has_below(directory) && !self.project.entries.contains_key(directory)
+        };
+        path.ancestors().take_while(unused).collect()
     }
 
     /// A directory is there, or not.
@@ -571,7 +591,7 @@ impl Engine {
     }
 
     fn disk_failed(&mut self, path: &FilePath, error: &DiskError) {
-        let first = self.works.get(path).is_some_and(|work| work.trouble.is_none());
+        let first = self.works.get(path).is_some_and(|work| work.tries == 0);
         if first {
             self.note(format!("{}; it is tried again", chain(error)));
         }
@@ -623,7 +643,10 @@ impl Engine {
                     self.mark(&to, Urgency::Now);
                 }
                 let may_come = self.works.get(&to).is_some_and(|work| {
-                    let free = work.view.as_ref().is_none_or(|view| view.disk == Disk::Absent);
+                    let free = work
+                        .view
+                        .as_ref()
+                        .is_none_or(|view| view.disk == Disk::Absent);
                     !work.rename_tried && free
                 });
                 if may_come {
@@ -650,6 +673,11 @@ impl Engine {
                 self.records.push(Record::NoBase(from.clone()));
                 self.agree(to, base);
             }
+            self.jobs.disk(DiskJob::Discard {
+                path: from.clone(),
+                temp: None,
+                prune: self.unused_above(from),
+            });
             self.received_paths += 1;
             (self.progress)(Progress::Received(to.clone()));
         } else if let Some(work) = self.works.get_mut(to) {

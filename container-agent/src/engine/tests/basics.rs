@@ -5,10 +5,8 @@ use uspark_shared::schema::Entry;
 
 use super::*;
 
-type Outcome = ();
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_project_comes_down_byte_for_byte() -> Outcome {
+async fn a_project_comes_down_byte_for_byte() {
     let server = Double::new();
     server.text_file("src/main.rs", "fn main() {}\r\n");
     server.text_file("bom", "\u{feff}x");
@@ -16,7 +14,12 @@ async fn a_project_comes_down_byte_for_byte() -> Outcome {
     server.binary_file("bin", &[0xff; 70_000]);
     server.binary_file("large", &vec![7; 5 << 20]);
     server.set("d/none", Entry::Dir);
-    server.set("l", Entry::Link { target: "src/main.rs".into() });
+    server.set(
+        "l",
+        Entry::Link {
+            target: "src/main.rs".into(),
+        },
+    );
     server.type_into("bom", |text| format!("{text} typed"));
     let place = Place::new();
     let report = place.once(&server, Direction::Pull).await;
@@ -25,7 +28,10 @@ async fn a_project_comes_down_byte_for_byte() -> Outcome {
     assert_eq!(place.read("src/main.rs"), "fn main() {}\r\n");
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let meta = std::fs::metadata(place.at("bin")).unwrap();
-    assert_eq!((meta.permissions().mode() & 0o777, meta.mtime()), (0o600, 1_700_000_000));
+    assert_eq!(
+        (meta.permissions().mode() & 0o777, meta.mtime()),
+        (0o600, 1_700_000_000)
+    );
     assert!(server.seen().updates.is_empty() && server.seen().uploads.is_empty());
     // Again: nothing moves.
     let downloads = server.seen().downloads;
@@ -52,7 +58,10 @@ async fn a_workspace_goes_up_byte_for_byte() {
     expected.remove("out");
     expected.remove("x.log");
     assert_eq!(server.tree(), expected);
-    assert!(matches!(server.entry("bin"), Some(Entry::Blob { mode: 0o755, .. })));
+    assert!(matches!(
+        server.entry("bin"),
+        Some(Entry::Blob { mode: 0o755, .. })
+    ));
     let before = server.seen();
     let report = place.once(&server, Direction::Push).await;
     assert!(report.is_equal() && report.sent == 0);
@@ -98,7 +107,14 @@ async fn watching_carries_every_kind_of_change_down() {
         |s| s.type_into("a/f", |t| format!("{t}two\n")),
         |s| s.binary_file("b", &[0, 1, 2]),
         |s| s.binary_file("b", &[0, 1, 2, 3]),
-        |s| s.set("l", Entry::Link { target: "a/f".into() }),
+        |s| {
+            s.set(
+                "l",
+                Entry::Link {
+                    target: "a/f".into(),
+                },
+            )
+        },
         |s| s.set("e", Entry::Dir),
         |s| {
             let entry = s.entry("a/f").unwrap();
@@ -123,6 +139,9 @@ async fn watching_carries_every_kind_of_change_down() {
         assert_eq!(place.tree(), server.tree(), "after change {n}");
     }
     let seen = server.seen();
-    assert!(seen.updates.is_empty() && seen.uploads.is_empty(), "{seen:?}");
+    assert!(
+        seen.updates.is_empty() && seen.uploads.is_empty(),
+        "{seen:?}"
+    );
     agent.finish().await;
 }

@@ -88,7 +88,8 @@ impl Double {
 
     /// Sets a path as another client would.
     pub fn set(&self, path: &str, entry: Entry) {
-        self.world().edit(&[ProjectEdit::SetFile(path.parse().unwrap(), entry)]);
+        self.world()
+            .edit(&[ProjectEdit::SetFile(path.parse().unwrap(), entry)]);
     }
 
     pub fn edit(&self, edits: &[ProjectEdit]) {
@@ -110,7 +111,15 @@ impl Double {
     pub fn text_file(&self, path: &str, text: &str) -> DocId {
         let doc = DocId::from_random(random());
         let seed = self.blob(text.as_bytes());
-        self.set(path, Entry::Text { doc: doc.clone(), seed, mode: 0o644, mtime: 1_700_000_000_000 });
+        self.set(
+            path,
+            Entry::Text {
+                doc: doc.clone(),
+                seed,
+                mode: 0o644,
+                mtime: 1_700_000_000_000,
+            },
+        );
         doc
     }
 
@@ -118,7 +127,15 @@ impl Double {
     pub fn binary_file(&self, path: &str, bytes: &[u8]) {
         let hash = self.blob(bytes);
         let size = bytes.len() as u64;
-        self.set(path, Entry::Blob { hash, size, mode: 0o600, mtime: 1_700_000_000_000 });
+        self.set(
+            path,
+            Entry::Blob {
+                hash,
+                size,
+                mode: 0o600,
+                mtime: 1_700_000_000_000,
+            },
+        );
     }
 
     /// Somebody changes a text, and everybody who follows gets it.
@@ -154,7 +171,10 @@ impl Double {
             Entry::Dir => "directory".into(),
             Entry::Original { .. } => "original".into(),
         };
-        entries.into_iter().map(|(path, entry)| (path.into(), content(&mut world, entry))).collect()
+        entries
+            .into_iter()
+            .map(|(path, entry)| (path.into(), content(&mut world, entry)))
+            .collect()
     }
 
     pub fn text(&self, path: &str) -> String {
@@ -166,7 +186,8 @@ impl Double {
     async fn serve(self, id: u64, mut frames: mpsc::Receiver<Vec<u8>>) {
         let mut by: HashMap<String, Option<String>> = HashMap::new();
         while let Some(frame) = frames.recv().await {
-            let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap() else {
+            let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap()
+            else {
                 continue;
             };
             let mut world = self.world();
@@ -177,7 +198,9 @@ impl Double {
             let doc = name.parse::<DocumentName>().unwrap().text;
             match message {
                 CollabMessage::Auth(ClientAuth::Token { .. }) if world.denied => {
-                    let denied = ServerAuth::PermissionDenied { reason: "no such project" };
+                    let denied = ServerAuth::PermissionDenied {
+                        reason: "no such project",
+                    };
                     world.send(id, &name, CollabMessage::Auth(denied));
                 }
                 CollabMessage::Auth(ClientAuth::Token { .. }) => {
@@ -187,7 +210,10 @@ impl Double {
                 }
                 CollabMessage::Sync(SyncMessage::Step1(theirs)) => {
                     let (ours, update) = match &doc {
-                        None => (world.project().state_vector(), world.project().diff(theirs).unwrap()),
+                        None => (
+                            world.project().state_vector(),
+                            world.project().diff(theirs).unwrap(),
+                        ),
                         Some(doc) => {
                             let text = world.text(doc);
                             (text.state_vector(), text.diff(theirs).unwrap())
@@ -220,7 +246,11 @@ impl Double {
                             socket.follows = true;
                         }
                         world.settle();
-                        world.send(id, &name, CollabMessage::Stateless(r#"{"following":"texts"}"#));
+                        world.send(
+                            id,
+                            &name,
+                            CollabMessage::Stateless(r#"{"following":"texts"}"#),
+                        );
                     } else if let Some(who) = value.get("by") {
                         by.insert(name, (!who.is_null()).then(|| who.to_string()));
                     }
@@ -245,7 +275,11 @@ impl World {
 
     fn doc(&self, path: &str) -> DocId {
         let entry = self.project().entry(&path.parse().unwrap());
-        entry.as_ref().and_then(Entry::doc).unwrap_or_else(|| panic!("no text at {path}")).clone()
+        entry
+            .as_ref()
+            .and_then(Entry::doc)
+            .unwrap_or_else(|| panic!("no text at {path}"))
+            .clone()
     }
 
     /// A text, seeded once from its entry.
@@ -271,10 +305,21 @@ impl World {
         for (doc, text) in &self.texts {
             let text = text.text();
             let hash = BlobHash::of(text.as_bytes());
-            if self.project().text_version(doc).is_none_or(|version| version.hash != hash) {
+            if self
+                .project()
+                .text_version(doc)
+                .is_none_or(|version| version.hash != hash)
+            {
                 let size = text.len() as u64;
                 self.blobs.insert(hash, text.into_bytes());
-                edits.push(ProjectEdit::SetText(doc.clone(), TextVersion { hash, size, mtime: 7 }));
+                edits.push(ProjectEdit::SetText(
+                    doc.clone(),
+                    TextVersion {
+                        hash,
+                        size,
+                        mtime: 7,
+                    },
+                ));
             }
         }
         self.edit(&edits);
@@ -318,7 +363,13 @@ impl Server for Double {
                 }
                 world.next_socket += 1;
                 let id = world.next_socket;
-                world.sockets.insert(id, Socket { sender, follows: false });
+                world.sockets.insert(
+                    id,
+                    Socket {
+                        sender,
+                        follows: false,
+                    },
+                );
                 id
             };
             tokio::spawn(self.clone().serve(id, frames));
@@ -356,8 +407,15 @@ impl Server for Double {
                 return Err(BlobError::Passing("nobody is at home".into()));
             }
             world.seen.downloads += 1;
-            let bytes = world.blobs.get(&hash).cloned().ok_or(BlobError::Missing(hash))?;
-            let pieces: Vec<_> = bytes.chunks(1 << 16).map(|p| Ok(Bytes::copy_from_slice(p))).collect();
+            let bytes = world
+                .blobs
+                .get(&hash)
+                .cloned()
+                .ok_or(BlobError::Missing(hash))?;
+            let pieces: Vec<_> = bytes
+                .chunks(1 << 16)
+                .map(|p| Ok(Bytes::copy_from_slice(p)))
+                .collect();
             Ok(futures_util::stream::iter(pieces).boxed())
         }
         .boxed()
