@@ -5,6 +5,10 @@ use uspark_shared::id::IdError;
 use uspark_shared::path::PathError;
 use uspark_shared::replica::ReplicaError;
 
+use crate::access;
+use crate::blobs::BlobError;
+use crate::store::{CommitError, Refused, StoreError};
+
 /// A request, a message or a document that the server will not serve. Nobody else names a status
 /// or a close code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +108,51 @@ impl From<ReplicaError> for Refusal {
         match error {
             ReplicaError::Poisoned => Self::Internal,
             error => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
+impl From<access::Refusal> for Refusal {
+    fn from(refusal: access::Refusal) -> Self {
+        match refusal {
+            access::Refusal::Unknown | access::Refusal::Expired | access::Refusal::Revoked => {
+                Self::Unauthorised
+            }
+            // Another project's token is not told whether this one exists.
+            access::Refusal::OtherProject => Self::NotFound("project"),
+            access::Refusal::NotServer => Self::Forbidden("the server's own"),
+            access::Refusal::Access { needed, .. } => Self::Forbidden(needed.as_str()),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(format!("the server's storage is in trouble: {error}"))
+    }
+}
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Refused(Refused::ProjectExists(id)) => Self::Exists(format!("project `{id}`")),
+            CommitError::Refused(Refused::NoSuchProject(_)) => Self::NotFound("project"),
+            CommitError::Refused(Refused::NoSuchToken(_)) => Self::NotFound("token"),
+            CommitError::Refused(error) => Self::Unavailable(error.to_string()),
+            CommitError::Failed(error) => (*error).clone().into(),
+            CommitError::Overloaded | CommitError::Closed => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<BlobError> for Refusal {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLarge { limit } => Self::TooLarge(limit),
+            BlobError::WrongSize { .. } | BlobError::WrongHash { .. } => Self::Malformed(error.to_string()),
+            BlobError::Lost(_) => Self::Unavailable(error.to_string()),
+            BlobError::Store(error) => error.into(),
+            BlobError::Commit(error) => error.into(),
         }
     }
 }
