@@ -3,6 +3,8 @@
 //! `recorded/bytes.txt` is what `recorded/record.mjs` printed under yjs 13.6.33, lib0 0.2.120,
 //! y-protocols and @hocuspocus/provider 4.8.0; never our own encoder's.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use std::fmt::Write as _;
 
 use uspark_shared::codec::awareness::{AwarenessEntry, decode_awareness, encode_awareness};
@@ -18,16 +20,22 @@ use yrs::Update;
 use yrs::updates::decoder::Decode as _;
 
 mod bytes;
-use bytes::recorded;
+
+/// The recording `name`.
+#[track_caller]
+fn recorded(name: &str) -> Vec<u8> {
+    let (_, bytes) = bytes::all().find(|(found, _)| *found == name).expect(name);
+    bytes
+}
 
 /// Writes the structure of an update down, one block or deleted range to a line.
 fn describe(update: &[u8]) -> String {
     let scan = scan(update).expect("a recorded update");
     let mut lines = String::new();
     for block in scan.blocks() {
-        write!(
+        writeln!(
             lines,
-            "{}+{} {}\n",
+            "{}+{} {}",
             block.id,
             block.len,
             describe_block(&block)

@@ -1,4 +1,4 @@
-//! Looks recorded bytes up by name.
+//! The recorded bytes.
 
 const RECORDED: &str = include_str!("../recorded/bytes.txt");
 
@@ -9,12 +9,6 @@ pub fn all() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         let (name, hex) = line.split_once(' ').expect("a name and hex digits");
         (name, from_hex(hex))
     })
-}
-
-/// The recording `name`.
-pub fn recorded(name: &str) -> Vec<u8> {
-    let (_, bytes) = all().find(|(found, _)| *found == name).expect(name);
-    bytes
 }
 
 /// Reads hex digits.
