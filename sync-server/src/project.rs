@@ -18,7 +18,9 @@ mod registry;
 mod repair;
 mod tree;
 
-pub use command::{Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatMessage};
+pub use command::{
+    Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatMessage,
+};
 pub use facts::BlobFacts;
 pub use registry::{ProjectDeps, Projects, Timing};
 pub use repair::Report;

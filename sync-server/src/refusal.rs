@@ -135,7 +135,9 @@ impl From<StoreError> for Refusal {
 impl From<CommitError> for Refusal {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Refused(Refused::ProjectExists(id)) => Self::Exists(format!("project `{id}`")),
+            CommitError::Refused(Refused::ProjectExists(id)) => {
+                Self::Exists(format!("project `{id}`"))
+            }
             CommitError::Refused(Refused::NoSuchProject(_)) => Self::NotFound("project"),
             CommitError::Refused(Refused::NoSuchToken(_)) => Self::NotFound("token"),
             CommitError::Refused(error) => Self::Unavailable(error.to_string()),
@@ -149,7 +151,9 @@ impl From<BlobError> for Refusal {
     fn from(error: BlobError) -> Self {
         match error {
             BlobError::TooLarge { limit } => Self::TooLarge(limit),
-            BlobError::WrongSize { .. } | BlobError::WrongHash { .. } => Self::Malformed(error.to_string()),
+            BlobError::WrongSize { .. } | BlobError::WrongHash { .. } => {
+                Self::Malformed(error.to_string())
+            }
             BlobError::Lost(_) => Self::Unavailable(error.to_string()),
             BlobError::Store(error) => error.into(),
             BlobError::Commit(error) => error.into(),

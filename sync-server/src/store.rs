@@ -86,6 +86,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(u64, SettledVersion)>, StoreError>;
 
+    /// Texts with updates that no settled version holds.
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError>;
+
     /// A blob, if `reader` may read it; unknown and forbidden answer alike.
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError>;
 

@@ -138,7 +138,9 @@ impl Broadcast {
         if address.contains('\0') {
             return encode(address);
         }
-        self.collab.get_or_init(|| encode(&self.document.to_string())).clone()
+        self.collab
+            .get_or_init(|| encode(&self.document.to_string()))
+            .clone()
     }
 }
 
@@ -199,7 +201,13 @@ impl Outbox {
             // Awareness is repeated by its client; an update is made up for.
             if broadcast.kind == BroadcastKind::Update {
                 let since = since.clone();
-                state.lagging.insert(key, Lag { since, asked: false });
+                state.lagging.insert(
+                    key,
+                    Lag {
+                        since,
+                        asked: false,
+                    },
+                );
             }
             return;
         }
@@ -264,7 +272,8 @@ impl Outbox {
     fn take(&self) -> Option<Option<Next>> {
         let mut state = self.state();
         if state.bytes <= self.0.capacity / 2
-            && let Some(((seat, document), lag)) = state.lagging.iter_mut().find(|(_, lag)| !lag.asked)
+            && let Some(((seat, document), lag)) =
+                state.lagging.iter_mut().find(|(_, lag)| !lag.asked)
         {
             lag.asked = true;
             return Some(Some(Next::CatchUp(*seat, document.clone())));
@@ -303,14 +312,20 @@ mod tests {
         push(b"too much");
         push(b"x");
         outbox.push(&address, Outgoing::Status(true));
-        assert!(matches!(outbox.next().await, Some(Next::Send(_, Outgoing::Broadcast(_)))));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(_, Outgoing::Broadcast(_)))
+        ));
         assert!(matches!(outbox.next().await, Some(Next::CatchUp(s, _)) if s == seat));
         outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
             assert_eq!(since, "sv");
             Some(update(b"diff"))
         });
         push(b"after");
-        assert!(matches!(outbox.next().await, Some(Next::Send(_, Outgoing::Status(true)))));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(_, Outgoing::Status(true)))
+        ));
         for expected in ["diff", "after"] {
             let Some(Next::Send(_, Outgoing::Broadcast(b))) = outbox.next().await else {
                 panic!("an update")

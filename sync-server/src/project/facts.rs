@@ -33,7 +33,12 @@ impl BlobFacts {
     /// Blocks the thread for a read of at most [`MAX_TEXT_BYTES`]; needs a multi-thread runtime.
     pub fn get(&self, project: &ProjectId, hash: &BlobHash) -> Option<BlobFact> {
         let key = (project.clone(), *hash);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .copied();
         if known.is_some() {
             return known;
         }
@@ -42,7 +47,10 @@ impl BlobFacts {
         match read {
             Ok(fact) => {
                 if let Some(fact) = fact {
-                    self.known.lock().unwrap_or_else(PoisonError::into_inner).put(key, fact);
+                    self.known
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .put(key, fact);
                 }
                 fact
             }
@@ -53,7 +61,11 @@ impl BlobFacts {
         }
     }
 
-    async fn read(&self, project: &ProjectId, hash: &BlobHash) -> Result<Option<BlobFact>, BlobError> {
+    async fn read(
+        &self,
+        project: &ProjectId,
+        hash: &BlobHash,
+    ) -> Result<Option<BlobFact>, BlobError> {
         let Some(blob) = self.blobs.open(Some(project), hash).await? else {
             return Ok(None);
         };

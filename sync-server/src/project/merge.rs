@@ -59,20 +59,39 @@ pub async fn fetch(
     let blob = blob.ok_or(Refusal::NotFound("blob"))?;
     let limit = uspark_shared::text::MAX_GROWN_TEXT_BYTES as u64;
     let text = if blob.size <= limit {
-        let bytes = blob.read_all().await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let bytes = blob
+            .read_all()
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         // A document that exists may be longer than a file that becomes one.
-        let as_text = if wanted.doc.is_some() { as_grown_text } else { as_text };
+        let as_text = if wanted.doc.is_some() {
+            as_grown_text
+        } else {
+            as_text
+        };
         as_text(&bytes).map(str::to_owned)
     } else {
         None
     };
     let base = match (&wanted.doc, &text) {
         (Some((doc, seed)), Some(text)) => {
-            Sources { deps, project, doc, seed }.base(wanted.base, text, now).await?
+            Sources {
+                deps,
+                project,
+                doc,
+                seed,
+            }
+            .base(wanted.base, text, now)
+            .await?
         }
         _ => None,
     };
-    Ok(Merge { size: blob.size, wanted, text, base })
+    Ok(Merge {
+        size: blob.size,
+        wanted,
+        text,
+        base,
+    })
 }
 
 /// Where versions of one text come from.
@@ -93,9 +112,18 @@ impl Sources<'_> {
         match base {
             PutBase::Current | PutBase::Nothing => Ok(None),
             PutBase::Hash(hash) => {
-                let known = self.versions(usize::MAX).await?.iter().any(|(_, known)| *known == hash);
-                let text = if known { self.content(&hash).await? } else { None };
-                let unknown = || Refusal::Precondition(format!("`{hash}` is no version of this file"));
+                let known = self
+                    .versions(usize::MAX)
+                    .await?
+                    .iter()
+                    .any(|(_, known)| *known == hash);
+                let text = if known {
+                    self.content(&hash).await?
+                } else {
+                    None
+                };
+                let unknown =
+                    || Refusal::Precondition(format!("`{hash}` is no version of this file"));
                 text.map(Some).ok_or_else(unknown)
             }
             PutBase::Version(version) => {
@@ -108,7 +136,9 @@ impl Sources<'_> {
             PutBase::Nearest => {
                 let mut nearest = now.map(|text| (distance(&text, new), text));
                 for (_, hash) in self.versions(CANDIDATES).await? {
-                    let Some(text) = self.content(&hash).await? else { continue };
+                    let Some(text) = self.content(&hash).await? else {
+                        continue;
+                    };
                     let distance = distance(&text, new);
                     if nearest.as_ref().is_none_or(|(best, _)| distance < *best) {
                         nearest = Some((distance, text));
@@ -127,7 +157,9 @@ impl Sources<'_> {
             store.settled(&project, &doc, limit.min(10_000))
         });
         let settled = settled.await?;
-        let versions = settled.into_iter().map(|(seq, version)| (seq, version.hash));
+        let versions = settled
+            .into_iter()
+            .map(|(seq, version)| (seq, version.hash));
         Ok(versions.chain([(0, *self.seed)]).collect())
     }
 
@@ -135,13 +167,18 @@ impl Sources<'_> {
         let Some(blob) = self.deps.blobs.open(Some(self.project), hash).await? else {
             return Ok(None);
         };
-        let bytes = blob.read_all().await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let bytes = blob
+            .read_all()
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         Ok(as_grown_text(&bytes).map(str::to_owned))
     }
 }
 
 /// How much two texts differ, in UTF-16 units that go or come.
 fn distance(old: &str, new: &str) -> u64 {
-    let cost = |edit: &uspark_shared::diff::TextEdit| u64::from(edit.delete) + u64::from(utf16_len(&edit.insert));
+    let cost = |edit: &uspark_shared::diff::TextEdit| {
+        u64::from(edit.delete) + u64::from(utf16_len(&edit.insert))
+    };
     diff(old, new).iter().map(cost).sum()
 }

@@ -74,7 +74,10 @@ impl TextMemo {
 /// Whether the owner goes on.
 enum Flow {
     Go,
-    Stop,
+    /// Leave memory in good order.
+    Leave,
+    /// Leave it without another word to the store: what is in memory is not what is there.
+    Drop,
 }
 
 impl Owner {
@@ -86,16 +89,21 @@ impl Owner {
             let flow = tokio::select! {
                 command = queue.recv() => match command {
                     Some(command) => self.take(command),
-                    None => Flow::Stop,
+                    None => Flow::Leave,
                 },
                 () = tokio::time::sleep_until(deadline) => self.tick(queue.is_empty()),
             };
-            if let Flow::Stop = flow {
-                break;
+            match flow {
+                Flow::Go => {}
+                Flow::Leave => {
+                    self.snapshot();
+                    break;
+                }
+                Flow::Drop => break,
             }
         }
         queue.close();
-        self.go().await;
+        self.leave_memory().await;
     }
 
     fn take(&mut self, command: Command) -> Flow {
@@ -108,29 +116,51 @@ impl Owner {
             return Flow::Go;
         }
         match command {
-            Command::Join { seat, document, reply } => self.join(seat, document, reply),
+            Command::Join {
+                seat,
+                document,
+                reply,
+            } => self.join(seat, document, reply),
             Command::Leave(seat) => self.leave(seat),
             Command::Message(seat, message) => self.message(seat, message),
             Command::State { since, reply } => self.state(since.as_deref(), reply),
             Command::Manifest(reply) => self.manifest(reply),
             Command::File { path, reply } => self.file(&path, reply),
-            Command::Patch { update, base, who, reply } => self.patch(update, base, who, reply),
-            Command::Put { path, hash, base, mode, who, reply } => {
+            Command::Patch {
+                update,
+                base,
+                who,
+                reply,
+            } => self.patch(update, base, who, reply),
+            Command::Put {
+                path,
+                hash,
+                base,
+                mode,
+                who,
+                reply,
+            } => {
                 self.put(path, hash, base, mode, who, reply);
             }
-            Command::Delete { path, only, who, reply } => self.delete(&path, only, &who, reply),
+            Command::Delete {
+                path,
+                only,
+                who,
+                reply,
+            } => self.delete(&path, only, &who, reply),
             Command::BlobArrived(hash) => self.blob_arrived(hash),
             Command::Loaded { doc, result } => self.loaded(doc, result),
             Command::Merge(merge, ack) => self.merge(merge, ack),
             Command::Deleted => {
                 self.rooms.refuse_all(&Refusal::NotFound("project"));
-                return Flow::Stop;
+                return Flow::Drop;
             }
             Command::Close(done) => {
                 self.close_when_gone(done);
-                return Flow::Stop;
+                return Flow::Leave;
             }
-            Command::Failed => return Flow::Stop,
+            Command::Failed => return Flow::Drop,
+            Command::Touch(_) => {}
         }
         Flow::Go
     }
@@ -138,12 +168,20 @@ impl Owner {
     /// The text that must be in memory for a command.
     fn needs(&self, command: &Command) -> Option<DocId> {
         match command {
-            Command::Join { document: Some(doc), .. } if self.records.contains_key(doc) => Some(doc.clone()),
+            Command::Join {
+                document: Some(doc),
+                ..
+            } if self.records.contains_key(doc) => Some(doc.clone()),
             Command::Message(seat, message) => match message {
-                SeatMessage::Step1(_) | SeatMessage::Update(_) => self.rooms.document_of(*seat).cloned().flatten(),
-                SeatMessage::CatchUp(doc) => doc.clone().filter(|doc| self.records.contains_key(doc)),
+                SeatMessage::Step1(_) | SeatMessage::Update(_) => {
+                    self.rooms.document_of(*seat).cloned().flatten()
+                }
+                SeatMessage::CatchUp(doc) => {
+                    doc.clone().filter(|doc| self.records.contains_key(doc))
+                }
                 _ => None,
             },
+            Command::Touch(doc) => Some(doc.clone()),
             Command::Merge(merge, _) => {
                 let doc = merge.wanted.doc.as_ref().map(|(doc, _)| doc.clone());
                 doc.filter(|doc| self.records.contains_key(doc))

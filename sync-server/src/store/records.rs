@@ -59,6 +59,8 @@ pub enum Write {
         version: SettledVersion,
         /// The place of the project document's update that names this version.
         project_seq: u64,
+        /// The place of the text's last update that the version holds.
+        doc_seq: u64,
     },
     /// Keeps a blob and lets this project read it.
     PutBlob {

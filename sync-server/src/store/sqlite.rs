@@ -150,6 +150,10 @@ impl Store for SqliteStore {
         self.read(|db| reads::settled(db, project, doc, limit))
     }
 
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        self.read(|db| reads::unsettled(db, project))
+    }
+
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {
         self.read(|db| reads::blob(db, hash, reader))
     }

@@ -165,6 +165,10 @@ impl Store for TestStore {
         self.read(|store| store.settled(project, doc, limit))
     }
 
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        self.read(|store| store.unsettled(project))
+    }
+
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {
         self.read(|store| store.blob(hash, reader))
     }

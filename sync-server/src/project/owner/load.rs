@@ -48,10 +48,19 @@ impl Owner {
             tree.set(&path, entry);
         }
         let state = replica.state();
-        let chains = Chains::of_state(&scan(&state).map_err(|error| Refusal::Malformed(error.to_string()))?);
+        let chains =
+            Chains::of_state(&scan(&state).map_err(|error| Refusal::Malformed(error.to_string()))?);
         let records = texts.into_iter().map(|(record, settled)| {
             let (seed, path, is_live) = (record.seed, record.path, record.deleted_at.is_none());
-            (record.doc, TextMemo { seed, path, is_live, settled })
+            (
+                record.doc,
+                TextMemo {
+                    seed,
+                    path,
+                    is_live,
+                    settled,
+                },
+            )
         });
         let weak = commands.clone();
         let acks = AckQueue::start(id.clone(), &deps.tasks, move |_| {
@@ -89,7 +98,10 @@ impl Owner {
             return;
         }
         let seed = self.records.get(&doc).map(|memo| memo.seed);
-        let (deps, name) = (self.deps.clone(), DocumentName::of_text(self.id.clone(), doc.clone()));
+        let (deps, name) = (
+            self.deps.clone(),
+            DocumentName::of_text(self.id.clone(), doc.clone()),
+        );
         let commands = self.commands.clone();
         self.deps.tasks.spawn(async move {
             let result = match seed {
@@ -136,18 +148,32 @@ impl Owner {
     }
 
     fn wait_for_absent_blobs(&mut self) {
-        let by_path: HashMap<_, _> =
-            self.records.iter().map(|(doc, memo)| (memo.path.clone(), doc.clone())).collect();
+        let by_path: HashMap<_, _> = self
+            .records
+            .iter()
+            .map(|(doc, memo)| (memo.path.clone(), doc.clone()))
+            .collect();
         for (path, entry) in self.tree.iter() {
-            let known = entry.doc().is_some_and(|doc| self.records.contains_key(doc));
+            let known = entry
+                .doc()
+                .is_some_and(|doc| self.records.contains_key(doc));
             let unfinished = matches!(entry, Entry::Original { .. } | Entry::Text { .. }) && !known;
             if let (true, Some(hash)) = (unfinished, entry.blob()) {
                 let before = by_path.get(path).and_then(|doc| {
                     let seed = self.records.get(doc)?.seed;
                     let (mode, mtime) = (uspark_shared::schema::DEFAULT_MODE, 0);
-                    Some(Entry::Text { doc: doc.clone(), seed, mode, mtime })
+                    Some(Entry::Text {
+                        doc: doc.clone(),
+                        seed,
+                        mode,
+                        mtime,
+                    })
                 });
-                let waiting = Waiting { hash: *hash, path: path.clone(), before };
+                let waiting = Waiting {
+                    hash: *hash,
+                    path: path.clone(),
+                    before,
+                };
                 self.waiting.entry(*hash).or_default().push(waiting);
             }
         }
@@ -167,7 +193,11 @@ async fn load_text(
     let seed_bytes = if stored.updates.is_empty() {
         let blob = deps.blobs.open(Some(&name.project), &seed).await?;
         let blob = blob.ok_or_else(|| Refusal::Unavailable("the seed is missing".into()))?;
-        Some(blob.read_all().await.map_err(|error| Refusal::Unavailable(error.to_string()))?)
+        Some(
+            blob.read_all()
+                .await
+                .map_err(|error| Refusal::Unavailable(error.to_string()))?,
+        )
     } else {
         None
     };
@@ -183,7 +213,9 @@ async fn load_text(
         LoadedText::build(name, &stored, seed, random_client()).map_err(Refusal::from)
     };
     // Applying a long log takes tens of milliseconds.
-    tokio::task::spawn_blocking(build).await.map_err(|_| Refusal::Internal)?
+    tokio::task::spawn_blocking(build)
+        .await
+        .map_err(|_| Refusal::Internal)?
 }
 
 /// A fresh author for this process' edits of one document.

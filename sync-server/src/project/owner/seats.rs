@@ -15,6 +15,8 @@ use crate::subscriber::{Broadcast, BroadcastKind, Outgoing, SeatId};
 
 /// Updates after which a document's state vector is noted again, as what seats are known to have.
 const NOTE_AFTER: u32 = 64;
+/// The state vector of somebody who has nothing.
+const NOTHING: [u8; 1] = [0];
 
 /// The documents that somebody has open.
 pub(super) struct Rooms {
@@ -39,13 +41,21 @@ struct Room {
 impl Rooms {
     /// Nobody is there; `since` is the project document's state vector.
     pub fn new(name: DocumentName, since: Bytes) -> Self {
-        let mut rooms = Self { name, rooms: HashMap::new(), seats: HashMap::new(), followers: Vec::new() };
+        let mut rooms = Self {
+            name,
+            rooms: HashMap::new(),
+            seats: HashMap::new(),
+            followers: Vec::new(),
+        };
         rooms.room(None, || since);
         rooms
     }
 
     fn room(&mut self, document: Option<DocId>, since: impl FnOnce() -> Bytes) -> &mut Room {
-        let name = DocumentName { project: self.name.project.clone(), text: document.clone() };
+        let name = DocumentName {
+            project: self.name.project.clone(),
+            text: document.clone(),
+        };
         self.rooms.entry(document).or_insert_with(|| Room {
             address: name.to_string().into(),
             name,
@@ -67,12 +77,24 @@ impl Rooms {
     }
 
     fn seat_mut(&mut self, seat: SeatId) -> Option<&mut Seat> {
-        self.rooms.get_mut(self.seats.get(&seat)?)?.seats.get_mut(&seat)
+        self.rooms
+            .get_mut(self.seats.get(&seat)?)?
+            .seats
+            .get_mut(&seat)
     }
 
     /// Whether anybody has a text open.
-    pub fn is_open(&self, doc: &DocId) -> bool {
-        self.rooms.contains_key(&Some(doc.clone()))
+    pub fn has_seats(&self, doc: &DocId) -> bool {
+        let room = self.rooms.get(&Some(doc.clone()));
+        room.is_some_and(|room| !room.seats.is_empty())
+    }
+
+    /// Forgets the rooms of texts that left memory.
+    pub fn retain_texts(&mut self, in_memory: impl Fn(&DocId) -> bool) {
+        self.rooms.retain(|document, room| match document {
+            Some(doc) => !room.seats.is_empty() || in_memory(doc),
+            None => true,
+        });
     }
 
     /// Whether nobody has anything open.
@@ -98,13 +120,18 @@ impl Rooms {
         let followed = document.is_some() && !self.followers.is_empty();
         if followed {
             // Followers may lag behind a document that nobody joined.
-            self.room(document.clone(), Bytes::new);
+            self.room(document.clone(), || Bytes::from_static(&NOTHING));
         }
-        let author_outbox = author.and_then(|seat| self.seat(seat)).map(|seat| seat.outbox.clone());
-        let Some(room) = self.rooms.get_mut(document) else { return };
+        let author_outbox = author
+            .and_then(|seat| self.seat(seat))
+            .map(|seat| seat.outbox.clone());
+        let Some(room) = self.rooms.get_mut(document) else {
+            return;
+        };
         let broadcast = Broadcast::new(room.name.clone(), BroadcastKind::Update, update.clone());
         for (id, seat) in room.seats.iter().filter(|(id, _)| Some(**id) != author) {
-            seat.outbox.push_broadcast(*id, &seat.address, &broadcast, &room.since);
+            seat.outbox
+                .push_broadcast(*id, &seat.address, &broadcast, &room.since);
         }
         room.updates_since += 1;
         let note = room.updates_since >= NOTE_AFTER;
@@ -115,7 +142,6 @@ impl Rooms {
             room.since = now();
             room.updates_since = 0;
         }
-        self.drop_if_empty(document);
     }
 
     fn tell_followers(
@@ -124,35 +150,52 @@ impl Rooms {
         broadcast: &Arc<Broadcast>,
         author: Option<&crate::subscriber::Outbox>,
     ) {
-        let Some(room) = self.rooms.get(document) else { return };
+        let Some(room) = self.rooms.get(document) else {
+            return;
+        };
         for id in &self.followers {
-            let Some(follower) = self.seat(*id) else { continue };
+            let Some(follower) = self.seat(*id) else {
+                continue;
+            };
             let is = |outbox: &crate::subscriber::Outbox| follower.outbox.is(outbox);
             let joined = room.seats.values().any(|seat| is(&seat.outbox));
             if !joined && !author.is_some_and(is) {
-                follower.outbox.push_broadcast(*id, &room.address, broadcast, &room.since);
+                follower
+                    .outbox
+                    .push_broadcast(*id, &room.address, broadcast, &room.since);
             }
         }
     }
 
     /// Ends a seat that lagged with what it missed.
-    fn caught_up(&self, id: SeatId, document: &Option<DocId>, diff: impl FnOnce(&Bytes) -> Option<Bytes>) {
+    fn caught_up(
+        &self,
+        id: SeatId,
+        document: &Option<DocId>,
+        diff: impl FnOnce(&Bytes) -> Option<Bytes>,
+    ) {
         let Some(seat) = self.seat(id) else { return };
-        let name = DocumentName { project: self.name.project.clone(), text: document.clone() };
+        let name = DocumentName {
+            project: self.name.project.clone(),
+            text: document.clone(),
+        };
         let address: Arc<str> = match self.document_of(id) == Some(document) {
             true => Arc::clone(&seat.address),
             false => name.to_string().into(),
         };
-        seat.outbox.caught_up((id, name.clone()), &address, |since| {
-            diff(since).map(|update| Broadcast::new(name, BroadcastKind::Update, update))
-        });
+        seat.outbox
+            .caught_up((id, name.clone()), &address, |since| {
+                diff(since).map(|update| Broadcast::new(name, BroadcastKind::Update, update))
+            });
     }
 
     fn tell_awareness(&self, document: &Option<DocId>, body: Option<Vec<u8>>) {
         if let (Some(body), Some(room)) = (body, self.rooms.get(document)) {
-            let broadcast = Broadcast::new(room.name.clone(), BroadcastKind::Awareness, body.into());
+            let broadcast =
+                Broadcast::new(room.name.clone(), BroadcastKind::Awareness, body.into());
             for (id, seat) in &room.seats {
-                seat.outbox.push_broadcast(*id, &seat.address, &broadcast, &room.since);
+                seat.outbox
+                    .push_broadcast(*id, &seat.address, &broadcast, &room.since);
             }
         }
     }
@@ -161,7 +204,10 @@ impl Rooms {
     pub fn expire_awareness(&mut self, now: Instant) {
         let documents: Vec<_> = self.rooms.keys().cloned().collect();
         for document in documents {
-            let gone = self.rooms.get_mut(&document).and_then(|room| room.awareness.expire(now));
+            let gone = self
+                .rooms
+                .get_mut(&document)
+                .and_then(|room| room.awareness.expire(now));
             self.tell_awareness(&document, gone);
         }
     }
@@ -175,7 +221,10 @@ impl Rooms {
     /// Tells everybody at one document that it is over.
     pub fn refuse_document(&mut self, document: &Option<DocId>, refusal: &Refusal) {
         let room = self.rooms.get(document);
-        let seats: Vec<_> = room.iter().flat_map(|room| room.seats.keys().copied()).collect();
+        let seats: Vec<_> = room
+            .iter()
+            .flat_map(|room| room.seats.keys().copied())
+            .collect();
         for seat in seats {
             self.refuse(seat, refusal);
         }
@@ -191,7 +240,9 @@ impl Rooms {
 
     /// Removes a seat.
     pub fn leave(&mut self, id: SeatId) {
-        let Some(document) = self.seats.remove(&id) else { return };
+        let Some(document) = self.seats.remove(&id) else {
+            return;
+        };
         self.followers.retain(|follower| *follower != id);
         let mut gone = None;
         if let Some(room) = self.rooms.get_mut(&document) {
@@ -201,15 +252,6 @@ impl Rooms {
             gone = room.awareness.leave(id);
         }
         self.tell_awareness(&document, gone);
-        self.drop_if_empty(&document);
-    }
-
-    /// A text's room goes with its last seat; a follower's lag does not need it.
-    fn drop_if_empty(&mut self, document: &Option<DocId>) {
-        let empty = self.rooms.get(document).is_some_and(|room| room.seats.is_empty());
-        if empty && document.is_some() && self.followers.is_empty() {
-            self.rooms.remove(document);
-        }
     }
 }
 
@@ -221,7 +263,15 @@ impl Owner {
             // An entry and the socket of its document race.
             let until = Instant::now() + self.deps.timing.unknown_document;
             let doc = doc.clone();
-            self.unknown.push((until, doc, Command::Join { seat, document, reply }));
+            self.unknown.push((
+                until,
+                doc,
+                Command::Join {
+                    seat,
+                    document,
+                    reply,
+                },
+            ));
             return;
         }
         let Some(state_vector) = self.state_vector(&document) else {
@@ -235,7 +285,8 @@ impl Owner {
         if seat.may_write {
             // Before their SyncStep1 is answered: a client that got ours later may have dropped
             // what it was about to give.
-            seat.outbox.push(&seat.address, Outgoing::Step1(state_vector.clone()));
+            seat.outbox
+                .push(&seat.address, Outgoing::Step1(state_vector.clone()));
         }
         self.rooms.seats.insert(seat.id, document.clone());
         let room = self.rooms.room(document, || state_vector);
@@ -243,12 +294,16 @@ impl Owner {
     }
 
     pub(super) fn leave(&mut self, seat: SeatId) {
-        self.unknown.retain(|(_, _, join)| !matches!(join, Command::Join { seat: other, .. } if other.id == seat));
+        self.unknown.retain(
+            |(_, _, join)| !matches!(join, Command::Join { seat: other, .. } if other.id == seat),
+        );
         self.rooms.leave(seat);
     }
 
     pub(super) fn message(&mut self, id: SeatId, message: SeatMessage) {
-        let Some(document) = self.rooms.document_of(id).cloned() else { return };
+        let Some(document) = self.rooms.document_of(id).cloned() else {
+            return;
+        };
         match message {
             SeatMessage::Step1(state_vector) => self.answer_step1(id, &document, &state_vector),
             SeatMessage::Update(update) => self.update(id, document, update),
@@ -295,18 +350,25 @@ impl Owner {
     }
 
     fn send_everybody(&mut self, id: SeatId, document: &Option<DocId>) {
-        let Some(room) = self.rooms.rooms.get(document) else { return };
+        let Some(room) = self.rooms.rooms.get(document) else {
+            return;
+        };
         if let Some(body) = room.awareness.everybody() {
-            let broadcast = Broadcast::new(room.name.clone(), BroadcastKind::Awareness, body.into());
+            let broadcast =
+                Broadcast::new(room.name.clone(), BroadcastKind::Awareness, body.into());
             self.rooms.push(id, Outgoing::Broadcast(broadcast));
         }
     }
 
     fn awareness(&mut self, id: SeatId, document: &Option<DocId>, body: &[u8]) {
-        let Some(room) = self.rooms.rooms.get_mut(document) else { return };
+        let Some(room) = self.rooms.rooms.get_mut(document) else {
+            return;
+        };
         match room.awareness.take(id, body, Instant::now()) {
             Ok(told) => self.rooms.tell_awareness(document, told),
-            Err(error) => self.rooms.refuse(id, &Refusal::Malformed(error.to_string())),
+            Err(error) => self
+                .rooms
+                .refuse(id, &Refusal::Malformed(error.to_string())),
         }
     }
 
@@ -319,11 +381,14 @@ impl Owner {
         if !self.rooms.followers.contains(&id) {
             self.rooms.followers.push(id);
         }
-        let Some(seat) = self.rooms.seat(id).cloned() else { return };
+        let Some(seat) = self.rooms.seat(id).cloned() else {
+            return;
+        };
         let following = r#"{"following":"texts"}"#.to_owned();
         self.settle_all(crate::ack::Ack::new(move |stored| {
             if stored {
-                seat.outbox.push(&seat.address, Outgoing::Stateless(following));
+                seat.outbox
+                    .push(&seat.address, Outgoing::Stateless(following));
             }
         }));
     }
@@ -333,7 +398,10 @@ impl Owner {
         let Some(seat) = self.rooms.seat(id).cloned() else {
             return crate::ack::Ack::nobody();
         };
-        let name = self.rooms.document_of(id).and_then(|document| self.rooms.rooms.get(document));
+        let name = self
+            .rooms
+            .document_of(id)
+            .and_then(|document| self.rooms.rooms.get(document));
         let echo = match (seat.ack, name) {
             (SeatAck::Echo, Some(room)) => {
                 let name = room.name.clone();
@@ -357,7 +425,10 @@ impl Owner {
     pub(super) fn state_vector(&self, document: &Option<DocId>) -> Option<Bytes> {
         match document {
             None => Some(self.project.state_vector().into()),
-            Some(doc) => self.texts.get(doc).map(|text| text.replica.state_vector().into()),
+            Some(doc) => self
+                .texts
+                .get(doc)
+                .map(|text| text.replica.state_vector().into()),
         }
     }
 }

@@ -79,6 +79,7 @@ CREATE TABLE settled (
     project TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
     doc TEXT NOT NULL,
     project_seq INTEGER NOT NULL,
+    doc_seq INTEGER NOT NULL,
     hash BLOB NOT NULL,
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL

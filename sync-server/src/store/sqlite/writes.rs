@@ -94,16 +94,18 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             doc,
             version,
             project_seq,
+            doc_seq,
         } => {
             let SettledVersion { hash, size, mtime } = version;
             db.prepare_cached(
-                "INSERT INTO settled (project, doc, project_seq, hash, size, mtime)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO settled (project, doc, project_seq, doc_seq, hash, size, mtime)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 project.as_str(),
                 doc.as_str(),
                 integer(*project_seq),
+                integer(*doc_seq),
                 hash.as_bytes(),
                 integer(*size),
                 integer(*mtime)
