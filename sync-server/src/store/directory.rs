@@ -1,9 +1,11 @@
 //! The data directory: made, locked, and laid out.
 //!
-//!     lock                  held by the server that works here
-//!     uspark.db (-wal -shm) everything but large blobs
-//!     blobs/ab/cdef…        one large blob each
-//!     blobs/incoming/       uploads under way; emptied at start
+//! ```text
+//! lock                  held by the server that works here
+//! uspark.db (-wal -shm) everything but large blobs
+//! blobs/ab/cdef…        one large blob each
+//! blobs/incoming/       uploads under way; emptied at start
+//! ```
 //!
 //! Invariant: while a clone of a [`DataDirectory`] lives, no other process has one of the same
 //! directory. Only its owner's user can read what is in it.
