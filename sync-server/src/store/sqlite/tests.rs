@@ -171,6 +171,17 @@ fn half_a_creation_is_begun_anew() {
 }
 
 #[test]
+fn other_users_cannot_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (temp, store) = sqlite();
+    commit(&store, vec![create("p")]).unwrap();
+    for file in ["uspark.db", "uspark.db-wal", "uspark.db-shm"] {
+        let found = fs::metadata(temp.path().join(file)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
 fn a_commit_waits_for_the_disk() {
     let (_temp, store) = sqlite();
     let writer = lock(&store.writer);
