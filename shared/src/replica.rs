@@ -150,6 +150,12 @@ impl Replica {
         txn.encode_state_as_update_v1(&StateVector::default())
     }
 
+    /// The clock up to which a client's elements are here.
+    pub fn clock(&self, client: u64) -> u32 {
+        let known = self.doc.transact().state_vector();
+        known.get(&yrs::block::ClientID::new(client))
+    }
+
     /// Whether updates wait for others that never came.
     pub fn misses_updates(&self) -> bool {
         self.doc.transact().has_missing_updates()
