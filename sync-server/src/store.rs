@@ -185,7 +185,7 @@ impl StoreError {
     /// What an operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Full { .. } => Some("free some space; the server goes on by itself"),
+            Self::Full { .. } => Some("free some space: a running server goes on by itself"),
             Self::ReadOnly { .. } => {
                 Some("give the server's user write access, or choose another place with --data")
             }
