@@ -145,7 +145,12 @@ mod tests {
 
     fn ack() -> (Ack, oneshot::Receiver<bool>) {
         let (sender, receiver) = oneshot::channel();
-        (Ack::new(move |ok| drop(sender.send(ok))), receiver)
+        (
+            Ack::new(move |ok| {
+                let _ = sender.send(ok);
+            }),
+            receiver,
+        )
     }
 
     #[tokio::test]

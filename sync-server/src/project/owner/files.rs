@@ -162,7 +162,9 @@ impl Owner {
             ) {
                 (Ok(merge), Some(commands)) => {
                     let (done, stored) = tokio::sync::oneshot::channel();
-                    let ack = Ack::new(move |stored| drop(done.send(stored)));
+                    let ack = Ack::new(move |stored| {
+                        let _ = done.send(stored);
+                    });
                     let sent = commands.send(Command::Merge(merge, ack)).await.is_ok();
                     if sent && stored.await == Ok(true) {
                         let _ = commands.send(Command::File { path, reply }).await;

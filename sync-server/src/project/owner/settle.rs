@@ -229,7 +229,9 @@ impl Owner {
     pub(super) fn close_when_gone(&mut self, done: oneshot::Sender<()>) {
         self.rooms
             .refuse_all(&Refusal::Unavailable("the server is stopping".into()));
-        self.settle_all(Ack::new(move |_| drop(done.send(()))));
+        self.settle_all(Ack::new(move |_| {
+            let _ = done.send(());
+        }));
     }
 
     /// Leaves logs that load quickly.
@@ -248,7 +250,9 @@ impl Owner {
         self.rooms
             .refuse_all(&Refusal::Unavailable("the project is loaded again".into()));
         let (done, stored) = oneshot::channel();
-        self.acks.after_all(Ack::new(move |_| drop(done.send(()))));
+        self.acks.after_all(Ack::new(move |_| {
+            let _ = done.send(());
+        }));
         // A failed commit has been told already.
         let _ = stored.await;
         tracing::debug!(document = %DocumentName::of_project(self.id.clone()), "left memory");
