@@ -89,6 +89,7 @@ fn settle(project_id: &str, id: &str, content: &str, project_seq: u64) -> Write 
         doc,
         version: version(content),
         project_seq,
+        doc_seq: 1,
     }
 }
 
