@@ -50,6 +50,8 @@ pub enum TokenScope {
 pub struct Grant {
     /// The token it came from.
     pub token_id: TokenId,
+    /// What people call it.
+    pub name: Option<String>,
     /// Where it is valid.
     pub scope: TokenScope,
     /// What it allows there.
