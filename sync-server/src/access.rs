@@ -163,6 +163,7 @@ mod tests {
         let token_id = "abcdefghijkl".parse().unwrap();
         Grant {
             token_id,
+            name: None,
             scope,
             access,
             expires_at: Some(100),

@@ -33,7 +33,7 @@ pub struct Documents {
     state: AppState,
     outbox: Outbox,
     documents: HashMap<Arc<str>, Document>,
-    joining: FuturesUnordered<BoxFuture<'static, (Arc<str>, Result<Open, Refusal>)>>,
+    joining: FuturesUnordered<BoxFuture<'static, Event>>,
     queued_bytes: usize,
     since: Instant,
     /// Unbounded: the writer says one thing for each document that ends or lags.
@@ -128,7 +128,7 @@ impl Documents {
     /// What happened beside the socket; never ends where nothing does. Cancelling loses nothing.
     pub async fn next_event(&mut self) -> Event {
         tokio::select! {
-            Some((address, joined)) = self.joining.next() => Event::Joined(address, joined),
+            Some(event) = self.joining.next() => event,
             Some(told) = self.told.recv() => Event::Told(told),
             else => std::future::pending().await,
         }
@@ -175,8 +175,8 @@ impl Documents {
     /// Leaves every seat.
     pub async fn leave(&mut self) {
         // Joins under way take seats that must be left again.
-        while let Some((address, joined)) = self.joining.next().await {
-            if let Ok(open) = joined {
+        while let Some(event) = self.joining.next().await {
+            if let Event::Joined(address, Ok(open)) = event {
                 self.documents.insert(address, Document::Open(open));
             }
         }
@@ -203,7 +203,7 @@ impl Documents {
         let (state, outbox) = (self.state.clone(), self.outbox.clone());
         self.joining.push(Box::pin(async move {
             let joined = join(&state, outbox, &key, &token).await;
-            (key, joined)
+            Event::Joined(key, joined)
         }));
     }
 
@@ -247,9 +247,8 @@ impl Documents {
         }
         match self.documents.get_mut(address.as_str()) {
             Some(Document::Open(open)) => {
-                if !open.handle.message(open.seat, message).await {
-                    return Err(stopping());
-                }
+                let taken = open.handle.message(open.seat, message).await;
+                return if taken { Ok(()) } else { Err(stopping()) };
             }
             Some(Document::Joining(queued)) => {
                 self.queued_bytes += bytes;
