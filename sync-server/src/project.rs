@@ -16,6 +16,8 @@ mod merge;
 mod owner;
 mod registry;
 mod repair;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use command::{

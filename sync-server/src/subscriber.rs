@@ -125,6 +125,11 @@ impl Broadcast {
         })
     }
 
+    /// The update, if it is one.
+    pub fn update(&self) -> Option<&Bytes> {
+        (self.kind == BroadcastKind::Update).then_some(&self.payload)
+    }
+
     /// The frame of `/ws`.
     pub fn websocket_frame(&self) -> Bytes {
         let encode = || match self.kind {

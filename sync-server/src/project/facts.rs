@@ -28,6 +28,15 @@ impl BlobFacts {
         Self { blobs, known }
     }
 
+    /// Remembers a blob that this project may read, or is about to.
+    pub fn learn(&self, project: &ProjectId, hash: BlobHash, bytes: &[u8]) {
+        let fact = BlobFact {
+            size: bytes.len() as u64,
+            is_text: as_text(bytes).is_some(),
+        };
+        self.remember((project.clone(), hash), fact);
+    }
+
     /// What is known of a blob; `None` if the project may not read it, or there is none.
     ///
     /// Blocks the thread for a read of at most [`MAX_TEXT_BYTES`]; needs a multi-thread runtime.
@@ -47,10 +56,7 @@ impl BlobFacts {
         match read {
             Ok(fact) => {
                 if let Some(fact) = fact {
-                    self.known
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .put(key, fact);
+                    self.remember(key, fact);
                 }
                 fact
             }
@@ -59,6 +65,11 @@ impl BlobFacts {
                 None
             }
         }
+    }
+
+    fn remember(&self, key: (ProjectId, BlobHash), fact: BlobFact) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.put(key, fact);
     }
 
     async fn read(

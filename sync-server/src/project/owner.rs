@@ -48,6 +48,9 @@ pub struct Owner {
     texts: HashMap<DocId, LiveText>,
     /// What waits for a text that is being loaded.
     loading: HashMap<DocId, Vec<Command>>,
+    /// Texts with edits from before a restart that are not settled. Loading finds out; what reads
+    /// settled contents waits for it.
+    left_over: Vec<DocId>,
     /// Joins whose document nobody has named yet, and until when they may wait.
     unknown: Vec<(Instant, DocId, Command)>,
     rooms: Rooms,
@@ -83,7 +86,9 @@ enum Flow {
 impl Owner {
     /// Takes commands until there is nobody left, or it is told to stop.
     pub async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        self.settle_left_over();
+        for doc in self.left_over.clone() {
+            self.load_text(doc.clone(), Command::Touch(doc));
+        }
         loop {
             let deadline = tokio::time::Instant::from_std(self.next_deadline());
             let flow = tokio::select! {
@@ -176,12 +181,16 @@ impl Owner {
                 SeatMessage::Step1(_) | SeatMessage::Update(_) => {
                     self.rooms.document_of(*seat).cloned().flatten()
                 }
+                SeatMessage::Follow => self.left_over.first().cloned(),
                 SeatMessage::CatchUp(doc) => {
                     doc.clone().filter(|doc| self.records.contains_key(doc))
                 }
                 _ => None,
             },
             Command::Touch(doc) => Some(doc.clone()),
+            Command::State { .. } | Command::Manifest(_) | Command::File { .. } => {
+                self.left_over.first().cloned()
+            }
             Command::Merge(merge, _) => {
                 let doc = merge.wanted.doc.as_ref().map(|(doc, _)| doc.clone());
                 doc.filter(|doc| self.records.contains_key(doc))

@@ -52,42 +52,46 @@ impl<T: Send + 'static> Pending<T> {
 
 impl Owner {
     pub(super) fn state(&mut self, since: Option<&[u8]>, reply: Reply<(Bytes, u64)>) {
-        let (pending, ack) = Pending::new(reply);
-        self.settle_all(ack);
+        let writes = self.settle_every_text();
         let state = match since {
             Some(since) => self.project.diff(since),
             None => Ok(self.project.state()),
         };
         let version = self.log.last_seq();
-        pending.set(
-            state
-                .map(|state| (state.into(), version))
-                .map_err(Refusal::from),
-        );
+        let state = state.map(|state| (state.into(), version));
+        self.answer(reply, state.map_err(Refusal::from), writes);
     }
 
     pub(super) fn manifest(&mut self, reply: Reply<Manifest>) {
-        let (pending, ack) = Pending::new(reply);
-        self.settle_all(ack);
-        let files = self
-            .tree
-            .iter()
-            .filter_map(|(path, entry)| Some((path.clone(), self.view(entry)?)));
-        let files = files.collect();
-        pending.set(Ok(Manifest {
-            files,
+        let writes = self.settle_every_text();
+        let files = self.tree.iter();
+        let files = files.filter_map(|(path, entry)| Some((path.clone(), self.view(entry)?)));
+        let manifest = Manifest {
+            files: files.collect(),
             version: self.log.last_seq(),
-        }));
+        };
+        self.answer(reply, Ok(manifest), writes);
+    }
+
+    /// Answers when `writes`, and everything before them, is durable.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        answer: Result<T, Refusal>,
+        writes: Vec<Write>,
+    ) {
+        let (pending, ack) = Pending::new(reply);
+        pending.set(answer);
+        self.submit(writes, ack);
     }
 
     pub(super) fn file(&mut self, path: &FilePath, reply: Reply<FileView>) {
-        let (pending, ack) = Pending::new(reply);
         let mut writes = Vec::new();
         if let Some(doc) = self.tree.get(path).and_then(Entry::doc).cloned() {
             self.settle(&doc, &mut writes);
         }
-        pending.set(self.file_view(path));
-        self.submit(writes, ack);
+        let view = self.file_view(path);
+        self.answer(reply, view, writes);
     }
 
     pub(super) fn patch(
@@ -187,31 +191,22 @@ impl Owner {
         who: &Attribution,
         reply: Reply<()>,
     ) {
-        let (pending, ack) = Pending::new(reply);
         let mut writes = Vec::new();
         let Some(entry) = self.tree.get(path).cloned() else {
-            pending.set(Err(Refusal::NotFound("file")));
-            return;
+            return self.answer(reply, Err(Refusal::NotFound("file")), writes);
         };
         if let Some(doc) = entry.doc() {
             self.settle(doc, &mut writes);
         }
         let now = self.view(&entry).and_then(|file| file.hash);
         if only.is_some() && only != now {
-            pending.set(Err(Refusal::Precondition(format!(
-                "`{path}` has changed since"
-            ))));
-            self.submit(writes, ack);
-            return;
+            let refusal = Refusal::Precondition(format!("`{path}` has changed since"));
+            return self.answer(reply, Err(refusal), writes);
         }
-        self.edit_project(
-            &[ProjectEdit::RemoveFile(path.to_string())],
-            who.origin(),
-            &mut writes,
-        );
+        let edit = ProjectEdit::RemoveFile(path.to_string());
+        self.edit_project(&[edit], who.origin(), &mut writes);
         self.lost_path(&entry, &mut writes);
-        pending.set(Ok(()));
-        self.submit(writes, ack);
+        self.answer(reply, Ok(()), writes);
     }
 
     /// What waited for a blob is looked at again.

@@ -31,10 +31,15 @@ impl Owner {
         commands: mpsc::WeakSender<Command>,
     ) -> Result<Self, Refusal> {
         let name = DocumentName::of_project(id.clone());
-        let (project, stored, texts) = {
+        let (project, stored, texts, left_over) = {
             let (id, name) = (id.clone(), name.clone());
             let query = move |store: &dyn store::Store| {
-                Ok((store.project(&id)?, store.load(&name)?, store.texts(&id)?))
+                Ok((
+                    store.project(&id)?,
+                    store.load(&name)?,
+                    store.texts(&id)?,
+                    store.unsettled(&id)?,
+                ))
             };
             store::read(&deps.store, query).await?
         };
@@ -78,6 +83,7 @@ impl Owner {
             waiting: HashMap::new(),
             texts: HashMap::new(),
             loading: HashMap::new(),
+            left_over,
             unknown: Vec::new(),
             used: Instant::now(),
             id,
@@ -118,6 +124,7 @@ impl Owner {
     /// Takes a loaded text into use, and what waited for it.
     pub(super) fn loaded(&mut self, doc: DocId, result: Result<LoadedText, Refusal>) {
         let waiting = self.loading.remove(&doc).unwrap_or_default();
+        self.left_over.retain(|other| *other != doc);
         match (result, self.records.get(&doc)) {
             (Ok(text), Some(memo)) => {
                 let live = text.live(&memo.content(), Instant::now(), self.now());

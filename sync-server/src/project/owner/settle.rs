@@ -53,9 +53,7 @@ impl Owner {
         }
         self.unload_idle_texts(now, &mut writes);
         writes.extend(self.log.compact(&self.project));
-        if !writes.is_empty() {
-            self.submit(writes, Ack::nobody());
-        }
+        self.submit(writes, Ack::nobody());
         self.refuse_unknown(now);
         self.rooms.expire_awareness(now);
         let is_over = is_idle
@@ -68,16 +66,18 @@ impl Owner {
 
     /// Settles every text with edits that are not; `ack` when that is durable.
     pub(super) fn settle_all(&mut self, ack: Ack) {
+        let writes = self.settle_every_text();
+        self.submit(writes, ack);
+    }
+
+    /// Settles every text with edits that are not, and gives what is to be written.
+    pub(super) fn settle_every_text(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         let docs: Vec<DocId> = self.texts.keys().cloned().collect();
         for doc in docs {
             self.settle(&doc, &mut writes);
         }
-        if writes.is_empty() {
-            self.acks.after_all(ack);
-        } else {
-            self.submit(writes, ack);
-        }
+        writes
     }
 
     /// Makes what a text says now a version: a blob, a line of history, and the truth in `texts`.
@@ -103,6 +103,8 @@ impl Owner {
             mtime: unsettled.at,
         };
         let is_text = as_grown_text(&bytes).is_some();
+        // Whoever asks before it is durable is answered after.
+        self.deps.facts.learn(&self.id, hash, &bytes);
         writes.push(Write::PutBlob {
             project: self.id.clone(),
             hash,
@@ -155,28 +157,6 @@ impl Owner {
             &Some(doc.clone()),
             &Refusal::NotFound("text: it is binary now, and so no document"),
         );
-    }
-
-    /// Texts whose edits were stored before a restart, but not settled: loading them finds out.
-    pub(super) fn settle_left_over(&mut self) {
-        let (deps, id) = (self.deps.clone(), self.id.clone());
-        let commands = self.commands.clone();
-        self.deps.tasks.spawn(async move {
-            let query = move |store: &dyn crate::store::Store| store.unsettled(&id);
-            match crate::store::read(&deps.store, query).await {
-                Ok(docs) => {
-                    for doc in docs {
-                        let Some(commands) = commands.upgrade() else {
-                            return;
-                        };
-                        if commands.send(Command::Touch(doc)).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                Err(error) => tracing::error!(%error, "texts left to settle cannot be read"),
-            }
-        });
     }
 
     fn unload_idle_texts(&mut self, now: Instant, writes: &mut Vec<Write>) {
@@ -240,9 +220,7 @@ impl Owner {
         for text in self.texts.values_mut() {
             writes.extend(text.log.compact(&text.replica));
         }
-        if !writes.is_empty() {
-            self.submit(writes, Ack::nobody());
-        }
+        self.submit(writes, Ack::nobody());
     }
 
     /// Goes: nobody is left waiting, and every write is in before anyone loads again.

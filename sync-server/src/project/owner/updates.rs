@@ -309,7 +309,11 @@ impl Owner {
 
     /// Stores a group of writes, then acknowledges.
     pub(super) fn submit(&mut self, writes: Vec<Write>, ack: Ack) {
-        self.acks.after(self.deps.committer.submit(writes), ack);
+        if writes.is_empty() {
+            self.acks.after_all(ack);
+        } else {
+            self.acks.after(self.deps.committer.submit(writes), ack);
+        }
     }
 
     /// Stores what is known of a text.
