@@ -255,6 +255,13 @@ impl Rooms {
     }
 }
 
+/// Nobody is left waiting, not even when the owner panics.
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        self.refuse_all(&Refusal::Unavailable("the project is loaded again".into()));
+    }
+}
+
 impl Owner {
     pub(super) fn join(&mut self, seat: Seat, document: Option<DocId>, reply: Reply<()>) {
         if let Some(doc) = &document

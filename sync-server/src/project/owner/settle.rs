@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use uspark_shared::id::{BlobHash, DocId, DocumentName};
+use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 use uspark_shared::text::as_grown_text;
@@ -224,15 +224,17 @@ impl Owner {
     }
 
     /// Goes: nobody is left waiting, and every write is in before anyone loads again.
-    pub(super) async fn leave_memory(mut self) {
-        self.rooms
-            .refuse_all(&Refusal::Unavailable("the project is loaded again".into()));
+    pub(super) async fn leave_memory(self) {
+        let Self {
+            id, rooms, acks, ..
+        } = self;
+        drop(rooms);
         let (done, stored) = oneshot::channel();
-        self.acks.after_all(Ack::new(move |_| {
+        acks.after_all(Ack::new(move |_| {
             let _ = done.send(());
         }));
         // A failed commit has been told already.
         let _ = stored.await;
-        tracing::debug!(document = %DocumentName::of_project(self.id.clone()), "left memory");
+        tracing::debug!(project = %id, "left memory");
     }
 }

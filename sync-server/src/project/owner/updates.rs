@@ -336,11 +336,13 @@ impl Owner {
             return;
         };
         let at = (self.deps.clock)();
-        let taken = self.tree.get(&memo.path).is_some()
-            || self.tree.has_below(&memo.path)
-            || self.tree.above(&memo.path).is_some();
+        let tree = &self.tree;
+        let taken = tree.get(&memo.path).is_some()
+            || tree.has_below(&memo.path)
+            || tree.above(&memo.path).is_some()
+            || tree.collides_with(&memo.path).is_some();
         if taken {
-            memo.path = self.tree.free(memo.path.conflict("edit", at));
+            memo.path = tree.free(memo.path.conflict("edit", at));
         }
         memo.is_live = true;
         let mode = uspark_shared::schema::DEFAULT_MODE;
