@@ -36,6 +36,7 @@ function connect (opened) {
     params, WebSocketPolyfill: ListeningSocket, disableBc: true
   })
   provider.on('closed', event => { closed = { code: event.code, reason: event.reason } })
+  provider.on('connection-close', () => { opened.closes += 1 })
   for (const event of ['sync', 'status', 'closed']) provider.on(event, () => opened.changed())
   return {
     synced: () => provider.synced,

@@ -30,6 +30,7 @@ function connect (opened) {
   for (const event of ['synced', 'status', 'unsyncedChanges', 'authenticationFailed', 'stateless']) {
     provider.on(event, () => opened.changed())
   }
+  provider.on('close', () => { opened.closes += 1 })
   provider.attach()
   return {
     synced: () => provider.synced,

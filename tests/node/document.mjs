@@ -11,6 +11,7 @@ const TIMEOUT = 30_000
  *   provider     { synced(), saved(), closed(), disconnect(), reconnect(), destroy() }; it calls `changed` when any answer may differ
  *   updates      sizes of the Update messages received since the last `forget`
  *   deltas       what others did to the text, as Yjs deltas
+ *   closes       how often the connection was lost
  *   stateless    Hocuspocus' stateless messages received, parsed
  */
 class OpenDocument {
@@ -20,6 +21,7 @@ class OpenDocument {
     this.text = this.doc.getText('content')
     this.updates = []
     this.deltas = []
+    this.closes = 0
     this.stateless = []
     this.waiting = new Set()
     this.provider = connect(this)
@@ -132,6 +134,7 @@ export function documentCommands (connect) {
       return opened.text.toString()
     },
 
+    closes: request => document(request).closes,
     updates: request => document(request).updates,
     deltas: request => document(request).deltas,
     forget: request => {

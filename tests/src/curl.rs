@@ -24,9 +24,20 @@ impl Curl {
     pub fn without_token(url: String) -> Self {
         let mut command = Command::new("curl");
         // Headers go to stderr, so that a body of any bytes stands alone on stdout.
-        command.args(["--silent", "--show-error", "--path-as-is", "--globoff", "--max-time", "60"]);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--path-as-is",
+            "--globoff",
+            "--max-time",
+            "60",
+        ]);
         command.args(["--dump-header", "/dev/stderr"]);
-        Self { command, url, body: Vec::new() }
+        Self {
+            command,
+            url,
+            body: Vec::new(),
+        }
     }
 
     /// Uses another method.
@@ -48,13 +59,15 @@ impl Curl {
     /// Sends these bytes.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
-        self.args(&["--data-binary", "@-"]).header("content-type", "application/octet-stream")
+        self.args(&["--data-binary", "@-"])
+            .header("content-type", "application/octet-stream")
     }
 
     /// Sends a JSON value.
     pub fn json(mut self, body: &Value) -> Self {
         self.body = body.to_string().into_bytes();
-        self.args(&["--data-binary", "@-"]).header("content-type", "application/json")
+        self.args(&["--data-binary", "@-"])
+            .header("content-type", "application/json")
     }
 
     /// Sends the request; panics when no answer comes.
@@ -66,10 +79,20 @@ impl Curl {
     /// Sends the request; an error when no answer comes, as while the server is away.
     pub fn try_send(mut self) -> anyhow::Result<Reply> {
         let ended = run(self.command.arg(&self.url), &self.body);
-        let request = self.command.get_args().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        let (status, headers) =
-            last_head(&ended.stderr).with_context(|| format!("no answer to curl {request}\n{ended}"))?;
-        Ok(Reply { request, status, headers, body: ended.stdout })
+        let request = self
+            .command
+            .get_args()
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let (status, headers) = last_head(&ended.stderr)
+            .with_context(|| format!("no answer to curl {request}\n{ended}"))?;
+        Ok(Reply {
+            request,
+            status,
+            headers,
+            body: ended.stdout,
+        })
     }
 }
 
@@ -87,7 +110,13 @@ impl Reply {
     /// Panics unless the status is `status`.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "curl {}\n{}", self.request, self.text());
+        assert_eq!(
+            self.status,
+            status,
+            "curl {}\n{}",
+            self.request,
+            self.text()
+        );
         self
     }
 
@@ -95,12 +124,20 @@ impl Reply {
     #[track_caller]
     pub fn expect_problem(self, status: u16) -> String {
         let reply = self.expect(status);
-        assert_eq!(reply.header("content-type"), Some("application/problem+json"), "curl {}", reply.request);
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/problem+json"),
+            "curl {}",
+            reply.request
+        );
         let problem = reply.json();
         assert_eq!(problem["status"], status, "{problem}");
         assert_eq!(problem["type"], "about:blank", "{problem}");
         for field in ["title", "detail"] {
-            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "no {field} in {problem}");
+            assert!(
+                problem[field].as_str().is_some_and(|text| !text.is_empty()),
+                "no {field} in {problem}"
+            );
         }
         problem["detail"].as_str().unwrap_or_default().to_owned()
     }
@@ -129,5 +166,10 @@ fn last_head(dump: &str) -> Option<(u16, BTreeMap<String, String>)> {
     let mut lines = dump[start..].lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines.map_while(|line| line.split_once(": "));
-    Some((status, headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect()))
+    Some((
+        status,
+        headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect(),
+    ))
 }

@@ -19,7 +19,9 @@ pub fn eventually<T>(deadline: Duration, mut condition: impl FnMut() -> anyhow::
     loop {
         match condition() {
             Ok(value) => return value,
-            Err(reason) if start.elapsed() > deadline => panic!("not within {deadline:?}: {reason:#}"),
+            Err(reason) if start.elapsed() > deadline => {
+                panic!("not within {deadline:?}: {reason:#}")
+            }
             Err(_) => thread::sleep(PAUSE),
         }
     }

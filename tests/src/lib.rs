@@ -6,7 +6,10 @@
 //! Must not: sleep anywhere but in [`eventually`]; leave a process or a file behind, also when a test panics.
 //!
 //! The harness panics where a test should fail: a message says what was expected and what each process said.
-#![allow(clippy::disallowed_methods, reason = "tests prepare and inspect workspaces as a user does")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests prepare and inspect workspaces as a user does"
+)]
 
 mod curl;
 mod eventually;
@@ -20,8 +23,8 @@ mod workspace;
 pub use curl::{Curl, Reply};
 pub use eventually::{SOON, eventually, same};
 pub use model::{Model, Turn};
-pub use node::Node;
+pub use node::{Node, from_hex, to_hex};
 pub use process::{Ended, Running};
-pub use programs::{as_ordinary_user, bash, program};
+pub use programs::{as_ordinary_user, private_mounts, program, under};
 pub use server::{Project, Server};
 pub use workspace::{Entry, Tree, Workspace};

@@ -32,12 +32,18 @@ pub struct Turn {
 impl Turn {
     /// Uses a tool.
     pub fn tool(name: &str, input: Value) -> Self {
-        Self { content: json!({"type": "tool_use", "name": name, "input": input}), held: false }
+        Self {
+            content: json!({"type": "tool_use", "name": name, "input": input}),
+            held: false,
+        }
     }
 
     /// Says something, which ends the conversation.
     pub fn say(text: &str) -> Self {
-        Self { content: json!({"type": "text", "text": text}), held: false }
+        Self {
+            content: json!({"type": "text", "text": text}),
+            held: false,
+        }
     }
 
     /// Comes only after [`Model::go_on`].
@@ -64,10 +70,21 @@ impl Model {
     /// Starts a model that gives these answers in this order, and then says that it is done.
     #[track_caller]
     pub fn start(turns: Vec<Turn>) -> Self {
-        let script = Arc::new(Script { turns, asked: Mutex::default(), go_on: Semaphore::new(0) });
+        let script = Arc::new(Script {
+            turns,
+            asked: Mutex::default(),
+            go_on: Semaphore::new(0),
+        });
         let runtime = Runtime::new().expect("a runtime");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port on loopback");
-        let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+        let listener = runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .expect("a port on loopback");
+        let url = format!(
+            "http://{}",
+            listener
+                .local_addr()
+                .expect("a bound socket has an address")
+        );
         let router = Router::new()
             .route("/v1/messages", post(answer))
             // Whatever else is asked, a HEAD of the root among it, gets an empty object.
@@ -75,7 +92,11 @@ impl Model {
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&script));
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { url, script, runtime: Some(runtime) }
+        Self {
+            url,
+            script,
+            runtime: Some(runtime),
+        }
     }
 
     /// The environment in which Claude Code asks this model and nobody else.
@@ -100,7 +121,12 @@ impl Model {
     #[track_caller]
     pub fn wait_asked(&self, count: usize) {
         eventually(SOON, || {
-            let asked = self.script.asked.lock().expect("the model does not panic").len();
+            let asked = self
+                .script
+                .asked
+                .lock()
+                .expect("the model does not panic")
+                .len();
             anyhow::ensure!(asked >= count, "the model was asked {asked} times");
             Ok(())
         });
@@ -109,11 +135,18 @@ impl Model {
     /// What the tools answered until the model was last asked, in order: the text, and whether it is an error.
     pub fn tool_results(&self) -> Vec<(String, bool)> {
         let asked = self.script.asked.lock().expect("the model does not panic");
-        let Some(last) = asked.last() else { return Vec::new() };
+        let Some(last) = asked.last() else {
+            return Vec::new();
+        };
         let blocks = |message: &Value| message["content"].as_array().cloned().unwrap_or_default();
         let messages = last["messages"].as_array().cloned().unwrap_or_default();
-        let results = messages.iter().flat_map(blocks).filter(|block| block["type"] == "tool_result");
-        results.map(|block| (block["content"].to_string(), block["is_error"] == true)).collect()
+        let results = messages
+            .iter()
+            .flat_map(blocks)
+            .filter(|block| block["type"] == "tool_result");
+        results
+            .map(|block| (block["content"].to_string(), block["is_error"] == true))
+            .collect()
     }
 }
 
@@ -132,8 +165,15 @@ async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -
         return events(0, &done);
     }
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
-    let number = messages.iter().filter(|message| message["role"] == "assistant").count();
-    script.asked.lock().expect("nobody panics with the lock").push(request);
+    let number = messages
+        .iter()
+        .filter(|message| message["role"] == "assistant")
+        .count();
+    script
+        .asked
+        .lock()
+        .expect("nobody panics with the lock")
+        .push(request);
     let turn = script.turns.get(number).unwrap_or(&done);
     if turn.held
         && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await
@@ -149,7 +189,10 @@ fn events(number: usize, turn: &Turn) -> Response {
     let (delta, stop) = if block["type"] == "tool_use" {
         let input = std::mem::replace(&mut block["input"], json!({})).to_string();
         block["id"] = json!(format!("toolu_{number:020}"));
-        (json!({"type": "input_json_delta", "partial_json": input}), "tool_use")
+        (
+            json!({"type": "input_json_delta", "partial_json": input}),
+            "tool_use",
+        )
     } else {
         let text = std::mem::replace(&mut block["text"], json!(""));
         (json!({"type": "text_delta", "text": text}), "end_turn")
@@ -167,7 +210,14 @@ fn events(number: usize, turn: &Turn) -> Response {
         json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
         json!({"type": "message_stop"}),
     ];
-    let body: String =
-        events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or(""))).collect();
+    let body: String = events
+        .iter()
+        .map(|event| {
+            format!(
+                "event: {}\ndata: {event}\n\n",
+                event["type"].as_str().unwrap_or("")
+            )
+        })
+        .collect();
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }

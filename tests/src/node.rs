@@ -50,6 +50,12 @@ impl Node {
         Self::start("original.mjs", &[&project.url, &project.token])
     }
 
+    /// Documents without any network.
+    #[track_caller]
+    pub fn ydoc() -> Self {
+        Self::start("ydoc.mjs", &[])
+    }
+
     /// Bare WebSockets.
     #[track_caller]
     pub fn raw(url: &str) -> Self {
@@ -60,7 +66,10 @@ impl Node {
     #[track_caller]
     pub fn start(script: &str, args: &[&str]) -> Self {
         let mut command = Command::new("node");
-        command.arg(node_package().join(script)).args(args).env_remove("NODE_OPTIONS");
+        command
+            .arg(node_package().join(script))
+            .args(args)
+            .env_remove("NODE_OPTIONS");
         let mut group = Group::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let stdin = group.child.stdin.take().expect("stdin is piped");
         let stdout = BufReader::new(group.child.stdout.take().expect("stdout is piped"));
@@ -75,7 +84,14 @@ impl Node {
                 }
             }
         });
-        Self { script: script.to_owned(), stdin, answers, early: HashMap::new(), next: 0, _group: group }
+        Self {
+            script: script.to_owned(),
+            stdin,
+            answers,
+            early: HashMap::new(),
+            next: 0,
+            _group: group,
+        }
     }
 
     /// Gives a command and waits for its answer; panics when it fails.
@@ -122,10 +138,28 @@ impl Node {
                 };
             }
             let Ok(answer) = self.answers.recv_timeout(PATIENCE) else {
-                panic!("{} ended, or gave no answer within {PATIENCE:?}", self.script);
+                panic!(
+                    "{} ended, or gave no answer within {PATIENCE:?}",
+                    self.script
+                );
             };
             let id = answer["id"].as_u64().expect("an answer names its request");
             self.early.insert(id, answer);
         }
     }
+}
+
+/// The bytes that a script wrote in hex.
+#[track_caller]
+pub fn from_hex(hex: &Value) -> Vec<u8> {
+    let hex = hex.as_str().expect("bytes are in hex");
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits"))
+        .collect()
+}
+
+/// Bytes in hex, for a script.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

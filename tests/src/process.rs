@@ -46,7 +46,13 @@ impl Ended {
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.text(), self.stderr)
+        write!(
+            f,
+            "exit code {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code,
+            self.text(),
+            self.stderr
+        )
     }
 }
 
@@ -91,14 +97,25 @@ impl Running {
     /// Starts `command` with an empty stdin.
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
-        let mut group = Group::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut group = Group::start(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers = vec![
             collect(group.child.stdout.take().expect("stdout is piped"), &stdout),
             collect(group.child.stderr.take().expect("stderr is piped"), &stderr),
         ];
         let name = command.get_program().to_string_lossy().into_owned();
-        Self { name, group, stdout, stderr, readers }
+        Self {
+            name,
+            group,
+            stdout,
+            stderr,
+            readers,
+        }
     }
 
     /// The process id, which is its group's as well.
@@ -122,11 +139,26 @@ impl Running {
         eventually(SOON, || {
             let said = self.stdout();
             let complete = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
-            let found = complete.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
-            if found.is_none() && let Some(status) = self.group.child.try_wait()? {
-                panic!("{} ended ({status}) before it said {prefix:?}\n{said}\n{}", self.name, self.stderr());
+            let found = complete
+                .lines()
+                .find_map(|line| line.strip_prefix(prefix))
+                .map(str::to_owned);
+            if found.is_none()
+                && let Some(status) = self.group.child.try_wait()?
+            {
+                panic!(
+                    "{} ended ({status}) before it said {prefix:?}\n{said}\n{}",
+                    self.name,
+                    self.stderr()
+                );
             }
-            found.with_context(|| format!("{} did not say {prefix:?}\n{said}\n{}", self.name, self.stderr()))
+            found.with_context(|| {
+                format!(
+                    "{} did not say {prefix:?}\n{said}\n{}",
+                    self.name,
+                    self.stderr()
+                )
+            })
         })
     }
 
@@ -140,7 +172,14 @@ impl Running {
     pub fn wait(mut self) -> Ended {
         let status = eventually(DEADLINE, || {
             let ended = self.group.child.try_wait()?;
-            ended.with_context(|| format!("{} still runs\n{}\n{}", self.name, self.stdout(), self.stderr()))
+            ended.with_context(|| {
+                format!(
+                    "{} still runs\n{}\n{}",
+                    self.name,
+                    self.stdout(),
+                    self.stderr()
+                )
+            })
         });
         self.collected(status)
     }
@@ -157,7 +196,11 @@ impl Running {
     #[track_caller]
     pub fn kill9(mut self) -> Ended {
         self.group.signal(Signal::KILL);
-        let status = self.group.child.wait().expect("our own child can be awaited");
+        let status = self
+            .group
+            .child
+            .wait()
+            .expect("our own child can be awaited");
         self.collected(status)
     }
 
@@ -165,11 +208,19 @@ impl Running {
         // Whoever it left behind would keep the pipes open.
         self.group.signal(Signal::KILL);
         eventually(SOON, || {
-            anyhow::ensure!(self.readers.iter().all(JoinHandle::is_finished), "{}'s output is still open", self.name);
+            anyhow::ensure!(
+                self.readers.iter().all(JoinHandle::is_finished),
+                "{}'s output is still open",
+                self.name
+            );
             Ok(())
         });
         let stdout = std::mem::take(&mut *self.stdout.lock().expect("a reader does not panic"));
-        Ended { code: exit_code(status), stdout, stderr: self.stderr() }
+        Ended {
+            code: exit_code(status),
+            stdout,
+            stderr: self.stderr(),
+        }
     }
 }
 
@@ -186,7 +237,9 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ended {
     let input = input.to_vec();
     // A program that ends without reading its input is not our mistake.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().expect("our own child can be awaited");
+    let output = child
+        .wait_with_output()
+        .expect("our own child can be awaited");
     writer.join().expect("the writer does not panic");
     Ended {
         code: exit_code(output.status),
@@ -204,7 +257,9 @@ fn collect(source: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> Jo
             if bytes.is_empty() {
                 return;
             }
-            into.lock().expect("nobody panics with the lock").extend_from_slice(bytes);
+            into.lock()
+                .expect("nobody panics with the lock")
+                .extend_from_slice(bytes);
             let read = bytes.len();
             source.consume(read);
         }
@@ -217,5 +272,8 @@ fn text_of(bytes: &Mutex<Vec<u8>>) -> String {
 
 fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1)
 }

@@ -14,9 +14,16 @@ const NOBODY: u32 = 65534;
 #[track_caller]
 pub fn program(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
-    let profile = test.ancestors().nth(2).expect("test executables lie in target/<profile>/deps");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("test executables lie in target/<profile>/deps");
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is not built; run `cargo build --bins` (or `make test`) first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not built; run `cargo build --bins` (or `make test`) first",
+        path.display()
+    );
     path
 }
 
@@ -35,19 +42,49 @@ pub(crate) fn search_path() -> String {
     let ours = program("uspark");
     let ours = ours.parent().expect("a binary lies in a directory");
     let system = env::var("PATH").unwrap_or_default();
-    format!("{}:{}:{system}", ours.display(), node_package().join("node_modules/.bin").display())
-}
-
-/// A bash script, in an environment with nothing but PATH.
-pub fn bash(script: &str) -> Command {
-    let mut command = Command::new("bash");
-    command.env_clear().env("PATH", search_path()).args(["-c", script]);
-    command
+    format!(
+        "{}:{}:{system}",
+        ours.display(),
+        node_package().join("node_modules/.bin").display()
+    )
 }
 
 /// True for root, whom no permission stops.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The start of a command line whose command may mount file systems that nobody else sees; none where the machine
+/// allows that to nobody, as in most containers.
+pub fn private_mounts() -> Option<&'static [&'static str]> {
+    let root: &[&str] = &["unshare", "--mount"];
+    let user: &[&str] = &["unshare", "--user", "--map-root-user", "--mount"];
+    [root, user].into_iter().find(|line| {
+        let mut mount = Command::new(line[0]);
+        mount
+            .args(&line[1..])
+            .args(["mount", "-t", "tmpfs", "none", "/mnt"]);
+        mount.output().is_ok_and(|output| output.status.success())
+    })
+}
+
+/// `command` at the end of another command line, with all of its environment and in its directory.
+pub fn under(line: &[&str], command: &Command) -> Command {
+    replaced(line, command.get_program().as_ref(), command)
+}
+
+fn replaced(line: &[&str], program: &Path, command: &Command) -> Command {
+    let mut whole = Command::new(line[0]);
+    whole.args(&line[1..]).arg(program).args(command.get_args());
+    whole.env_clear().envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    if let Some(directory) = command.get_current_dir() {
+        whole.current_dir(directory);
+    }
+    whole
 }
 
 /// Turns `command`, started by root, into one of an ordinary user, who gets the directory `home` and all in it.
@@ -58,18 +95,20 @@ pub fn as_ordinary_user(command: Command, home: &Path) -> Command {
     if !is_root() {
         return command;
     }
-    let copy = home.join(Path::new(command.get_program()).file_name().expect("a program has a name"));
+    let copy = home.join(
+        Path::new(command.get_program())
+            .file_name()
+            .expect("a program has a name"),
+    );
     fs::copy(command.get_program(), &copy).expect("a program can be copied");
     give(home);
-
-    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
-    let mut ordinary = Command::new("setpriv");
-    ordinary.args(ids).arg(copy).args(command.get_args()).env_clear();
-    ordinary.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if let Some(directory) = command.get_current_dir() {
-        ordinary.current_dir(directory);
-    }
-    ordinary
+    let ids = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    replaced(&ids, &copy, &command)
 }
 
 /// Gives a directory and everything below it to the ordinary user.
@@ -79,7 +118,8 @@ fn give(path: &Path) {
         return;
     }
     let mode = fs::metadata(path).expect("it exists").permissions().mode();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o700)).expect("root can set modes");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o700))
+        .expect("root can set modes");
     for entry in fs::read_dir(path).expect("a directory can be listed") {
         give(&entry.expect("a directory can be listed").path());
     }

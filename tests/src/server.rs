@@ -35,7 +35,12 @@ impl Server {
         let mut running = Running::start(with_arguments(&mut command, "127.0.0.1:0", data.path()));
         let url = running.wait_line("listening on ");
         let token = running.wait_line("admin token: ");
-        Self { data, url, token, running: Some(running) }
+        Self {
+            data,
+            url,
+            token,
+            running: Some(running),
+        }
     }
 
     /// Ends the server at once, with SIGKILL.
@@ -56,14 +61,22 @@ impl Server {
         let address = self.url.trim_start_matches("http://").to_owned();
         self.running = Some(eventually(SOON, || {
             let mut command = Command::new(program("sync-server"));
-            let mut running = Running::start(with_arguments(&mut command, &address, self.data.path()));
+            let mut running =
+                Running::start(with_arguments(&mut command, &address, self.data.path()));
             // A client that is trying to connect may hold the port for a moment.
             let said = eventually(SOON, || {
                 let said = running.stdout();
-                ensure!(said.contains("listening on ") || !running.is_running(), "the server says {said:?}");
+                ensure!(
+                    said.contains("listening on ") || !running.is_running(),
+                    "the server says {said:?}"
+                );
                 Ok(said)
             });
-            ensure!(said.contains("listening on "), "the server ended: {}", running.stderr());
+            ensure!(
+                said.contains("listening on "),
+                "the server ended: {}",
+                running.stderr()
+            );
             Ok(running)
         }));
     }
@@ -87,9 +100,18 @@ impl Server {
     /// Makes a project.
     #[track_caller]
     pub fn project(&self) -> Project {
-        let made = self.curl("/api/projects").json(&json!({"name": "a test"})).send().expect(201).json();
+        let made = self
+            .curl("/api/projects")
+            .json(&json!({"name": "a test"}))
+            .send()
+            .expect(201)
+            .json();
         let id = made["id"].as_str().expect("a project has an id").to_owned();
-        Project { id, url: self.url.clone(), token: self.token.clone() }
+        Project {
+            id,
+            url: self.url.clone(),
+            token: self.token.clone(),
+        }
     }
 }
 
@@ -106,14 +128,43 @@ pub struct Project {
 impl Project {
     /// A request below `/api/projects/{id}`.
     pub fn curl(&self, path: &str) -> Curl {
-        Curl::new(format!("{}/api/projects/{}{path}", self.url, self.id), &self.token)
+        Curl::new(
+            format!("{}/api/projects/{}{path}", self.url, self.id),
+            &self.token,
+        )
     }
 
     /// Writes a file.
     #[track_caller]
     pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
-        let reply = self.curl(&format!("/files/{path}")).method("PUT").body(bytes).send();
-        assert!((200..300).contains(&reply.status), "PUT {path}: {} {}", reply.status, reply.text());
+        let reply = self
+            .curl(&format!("/files/{path}"))
+            .method("PUT")
+            .body(bytes)
+            .send();
+        assert!(
+            (200..300).contains(&reply.status),
+            "PUT {path}: {} {}",
+            reply.status,
+            reply.text()
+        );
+    }
+
+    /// Uploads a blob; returns its hash.
+    #[track_caller]
+    pub fn store(&self, bytes: &[u8]) -> String {
+        let url = format!("{}/api/blobs?project={}", self.url, self.id);
+        let reply = Curl::new(url, &self.token)
+            .method("POST")
+            .body(bytes)
+            .send()
+            .expect(201)
+            .json();
+        assert_eq!(reply["size"], bytes.len(), "{reply}");
+        reply["hash"]
+            .as_str()
+            .expect("a blob has a hash")
+            .to_owned()
     }
 
     /// A file's bytes; none when there is no such file.
@@ -128,8 +179,16 @@ impl Project {
 
     /// The manifest's `files`.
     pub fn manifest(&self) -> anyhow::Result<Value> {
-        let reply = self.curl("").header("accept", "application/json").try_send()?;
-        ensure!(reply.status == 200, "the manifest: {} {}", reply.status, reply.text());
+        let reply = self
+            .curl("")
+            .header("accept", "application/json")
+            .try_send()?;
+        ensure!(
+            reply.status == 200,
+            "the manifest: {} {}",
+            reply.status,
+            reply.text()
+        );
         Ok(reply.json()["files"].take())
     }
 
@@ -148,7 +207,10 @@ impl Project {
     pub fn tree(&self) -> anyhow::Result<Tree> {
         let manifest = self.manifest()?;
         let files = manifest.as_object().context("`files` is an object")?;
-        files.iter().map(|(path, entry)| Ok((path.clone(), self.entry(path, entry)?))).collect()
+        files
+            .iter()
+            .map(|(path, entry)| Ok((path.clone(), self.entry(path, entry)?)))
+            .collect()
     }
 
     fn entry(&self, path: &str, entry: &Value) -> anyhow::Result<Entry> {
@@ -158,12 +220,22 @@ impl Project {
         if entry.get("hash").is_none() {
             return Ok(Entry::Directory);
         }
-        let bytes = self.read(path)?.with_context(|| format!("{path} is in the manifest and not to be had"))?;
-        let mode = entry["mode"].as_u64().with_context(|| format!("no mode in {entry}"))?;
-        Ok(Entry::File { mode: u32::try_from(mode)?, bytes })
+        let bytes = self
+            .read(path)?
+            .with_context(|| format!("{path} is in the manifest and not to be had"))?;
+        let mode = entry["mode"]
+            .as_u64()
+            .with_context(|| format!("no mode in {entry}"))?;
+        Ok(Entry::File {
+            mode: u32::try_from(mode)?,
+            bytes,
+        })
     }
 }
 
 fn with_arguments<'a>(command: &'a mut Command, listen: &str, data: &Path) -> &'a mut Command {
-    command.env_remove("RUST_LOG").args(["--listen", listen, "--data"]).arg(data)
+    command
+        .env_remove("RUST_LOG")
+        .args(["--listen", listen, "--data"])
+        .arg(data)
 }

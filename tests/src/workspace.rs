@@ -58,10 +58,16 @@ impl Workspace {
         let environment = vec![
             ("PATH".to_owned(), search_path()),
             ("HOME".to_owned(), home.display().to_string()),
-            ("XDG_CONFIG_HOME".to_owned(), home.join(".config").display().to_string()),
+            (
+                "XDG_CONFIG_HOME".to_owned(),
+                home.join(".config").display().to_string(),
+            ),
             ("USPARK_SERVER".to_owned(), url.to_owned()),
         ];
-        Self { directory, environment }
+        Self {
+            directory,
+            environment,
+        }
     }
 
     /// Sets an environment variable of everything that runs here.
@@ -120,7 +126,8 @@ impl Workspace {
     #[track_caller]
     pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("directories of our own");
+        fs::create_dir_all(path.parent().expect("a file has a directory"))
+            .expect("directories of our own");
         fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
@@ -155,7 +162,11 @@ impl Workspace {
         for path in here.keys().chain(there.keys()) {
             match (here.get(path), there.get(path)) {
                 (here, there) if here == there => {}
-                (here, there) => bail!("{path}: on disk {}; on the server {}", said(here), said(there)),
+                (here, there) => bail!(
+                    "{path}: on disk {}; on the server {}",
+                    said(here),
+                    said(there)
+                ),
             }
         }
         Ok(())
@@ -163,7 +174,10 @@ impl Workspace {
 
     fn command(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().envs(self.environment.iter().cloned()).current_dir(self.root());
+        command
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .current_dir(self.root());
         command
     }
 }
@@ -172,16 +186,29 @@ impl Workspace {
 fn add(tree: &mut Tree, root: &Path, directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let relative = path.strip_prefix(root).expect("it was listed there").display().to_string();
+        let relative = path
+            .strip_prefix(root)
+            .expect("it was listed there")
+            .display()
+            .to_string();
         if relative == ".uspark" {
             continue;
         }
         let metadata = fs::symlink_metadata(&path)?;
         if metadata.is_symlink() {
-            tree.insert(relative, Entry::Link(fs::read_link(&path)?.display().to_string()));
+            tree.insert(
+                relative,
+                Entry::Link(fs::read_link(&path)?.display().to_string()),
+            );
         } else if !metadata.is_dir() {
             let mode = metadata.permissions().mode() & 0o7777;
-            tree.insert(relative, Entry::File { mode, bytes: fs::read(&path)? });
+            tree.insert(
+                relative,
+                Entry::File {
+                    mode,
+                    bytes: fs::read(&path)?,
+                },
+            );
         } else if fs::read_dir(&path)?.next().is_none() {
             tree.insert(relative, Entry::Directory);
         } else {

@@ -1,0 +1,147 @@
+//! A full disk, on either side: a small tmpfs in a mount namespace of its own.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "the test fills and empties a disk, and says when it cannot"
+)]
+
+use std::{fs, io::Write, path::PathBuf, process::Command};
+
+use anyhow::ensure;
+use serde_json::json;
+use uspark_tests::{
+    Curl, Node, Running, SOON, Server, Workspace, eventually, private_mounts, program, same, under,
+};
+
+const MIB: usize = 1024 * 1024;
+
+/// The command line's start, or the reason why a test does nothing.
+fn private_mounts_or_reason() -> Option<&'static [&'static str]> {
+    let line = private_mounts();
+    if line.is_none() {
+        eprintln!(
+            "NOT RUN: nobody may mount a small tmpfs on this machine (`unshare --mount` fails)"
+        );
+    }
+    line
+}
+
+#[test]
+fn a_full_disk_under_the_workspace() {
+    let Some(unshare) = private_mounts_or_reason() else {
+        return;
+    };
+    let server = Server::start();
+    let project = server.project();
+    project.put("large.bin", vec![0; 8 * MIB]);
+    project.put("small.txt", "small\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+
+    let script = "mount -t tmpfs -o size=4m none $PWD && cd $PWD || exit 99
+                  uspark pull --project-id $PROJECT_ID; code=$?
+                  ls; cat small.txt
+                  uspark push --project-id $PROJECT_ID --all >&2
+                  exit $code";
+    let ended = Running::start(&mut under(unshare, &workspace.bash(script)))
+        .wait()
+        .expect_code(1);
+    assert!(
+        ended.text().ends_with("small.txt\nsmall\n"),
+        "small.txt alone was to be there\n{ended}"
+    );
+    assert!(
+        ended.stderr.contains("large.bin") && ended.stderr.contains("No space left"),
+        "{ended}"
+    );
+    assert!(ended.stderr.contains("hint:"), "{ended}");
+    let large = project.read("large.bin").unwrap();
+    assert_eq!(
+        large.map(|bytes| bytes.len()),
+        Some(8 * MIB),
+        "what never arrived was not deleted here"
+    );
+}
+
+#[test]
+fn a_full_disk_under_the_server() {
+    let Some(unshare) = private_mounts_or_reason() else {
+        return;
+    };
+    // The server's own arguments come last: `$4` is the data directory.
+    let script = r#"mount -t tmpfs -o size=24m none "$4" && exec "$0" "$@""#;
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", script])
+        .arg(program("sync-server"))
+        .env("PATH", std::env::var_os("PATH").unwrap());
+    let server = Server::start_by(under(unshare, &command));
+    let project = server.project();
+    project.put("a.txt", "typed: ");
+    let document = project.document("a.txt");
+    let mut client = Node::client(&project);
+    client.call("open", json!({"document": document}));
+
+    // Nothing fits any more, not even a byte.
+    let ballast = PathBuf::from(format!(
+        "/proc/{}/root{}/ballast",
+        server.pid(),
+        server.data().display()
+    ));
+    let mut file = fs::File::options()
+        .create_new(true)
+        .append(true)
+        .open(&ballast)
+        .unwrap();
+    while file.write(&[0; MIB]).is_ok_and(|written| written > 0) {}
+    while file.write(&[0]).is_ok_and(|written| written > 0) {}
+
+    // What cannot be kept is not acknowledged, and said to be so.
+    let reply = Curl::new(
+        format!("{}/api/blobs?project={}", server.url, project.id),
+        &server.token,
+    )
+    .method("POST")
+    .body(vec![1; 4 * MIB])
+    .send();
+    reply.expect_problem(507);
+    client.call(
+        "insert",
+        json!({"document": document, "after": "typed: ", "text": "on a full disk"}),
+    );
+    let saved = client.try_call("waitSaved", json!({"document": document, "timeout": 1000}));
+    assert!(saved.is_err(), "what cannot be on disk was acknowledged");
+    eventually(SOON, || {
+        same(
+            Curl::without_token(format!("{}/readyz", server.url))
+                .try_send()?
+                .status,
+            503,
+        )
+    });
+    Curl::without_token(format!("{}/healthz", server.url))
+        .send()
+        .expect(200);
+    assert_eq!(
+        project.curl("/files/a.txt").send().expect(200).text(),
+        "typed: "
+    );
+
+    // Once there is room the clients go on by themselves.
+    fs::remove_file(&ballast).unwrap();
+    eventually(SOON, || {
+        let status = Curl::without_token(format!("{}/readyz", server.url))
+            .try_send()?
+            .status;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    });
+    eventually(SOON, || {
+        same(project.read("a.txt")?, Some("typed: on a full disk".into()))
+    });
+    let mut other = Node::client(&project);
+    other.call("open", json!({"document": document}));
+    assert_eq!(
+        other.call("text", json!({"document": document})),
+        "typed: on a full disk"
+    );
+}
