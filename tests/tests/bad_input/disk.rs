@@ -1,17 +1,56 @@
-//! A full disk, on either side: a small tmpfs in a mount namespace of its own.
+//! A file that cannot be read, and a full disk on either side: a small tmpfs in a mount namespace of its own.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "the test fills and empties a disk, and says when it cannot"
+    reason = "the tests fill and empty a disk, and say when they cannot"
 )]
 
-use std::{fs, io::Write, path::PathBuf, process::Command};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 use anyhow::ensure;
 use serde_json::json;
 use uspark_tests::{
-    Curl, Node, Running, SOON, Server, Workspace, eventually, private_mounts, program, same, under,
+    Curl, Node, Running, SOON, Server, Workspace, as_ordinary_user, eventually, private_mounts,
+    program, same, under,
 };
+
+use crate::assert_hint;
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let server = Server::start();
+    let project = server.project();
+    let workspace = Workspace::new(&project);
+    let push = || {
+        let command = workspace.uspark(&["push", "--project-id", &project.id, "--all"]);
+        Running::start(&mut as_ordinary_user(command, workspace.outside())).wait()
+    };
+    workspace.write("secret.txt", "first\n");
+    push().expect_code(0);
+
+    workspace.write("secret.txt", "second\n");
+    workspace.write("good.txt", "good\n");
+    fs::set_permissions(
+        workspace.path("secret.txt"),
+        fs::Permissions::from_mode(0o000),
+    )
+    .unwrap();
+    assert_hint(push().expect_code(1), "secret.txt");
+    assert_eq!(project.read("good.txt").unwrap(), Some("good\n".into()));
+    assert_eq!(
+        project.read("secret.txt").unwrap(),
+        Some("first\n".into()),
+        "a file that cannot be read is not gone"
+    );
+
+    fs::set_permissions(
+        workspace.path("secret.txt"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    push().expect_code(0);
+    assert_eq!(project.read("secret.txt").unwrap(), Some("second\n".into()));
+}
 
 const MIB: usize = 1024 * 1024;
 
