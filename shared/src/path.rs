@@ -3,6 +3,7 @@
 //! Invariant 11 of the design starts here: no value of [`FilePath`] names anything outside the
 //! workspace, `.git` or `.uspark`. Links on disk are the agent's to resolve.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -150,6 +151,13 @@ impl fmt::Display for FilePath {
     }
 }
 
+/// Lets maps keyed by paths be searched by text; both order and hash as their text does.
+impl Borrow<str> for FilePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for FilePath {
     type Error = PathError;
 
@@ -179,8 +187,24 @@ mod tests {
         }
         let long = format!("{}/x", "a/".repeat(512));
         for bad in [
-            "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/./b", "a\0b", ".git",
-            ".GIT/hooks/x", "sub/.git/config", ".uspark/x", ".USPARK", &"x".repeat(256), &long,
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "../x",
+            "a/../b",
+            "a/./b",
+            "a\0b",
+            ".git",
+            ".GIT/hooks/x",
+            "sub/.git/config",
+            ".uspark/x",
+            ".USPARK",
+            &"x".repeat(256),
+            &long,
         ] {
             assert!(bad.parse::<FilePath>().is_err(), "{bad:?}");
         }
@@ -196,7 +220,10 @@ mod tests {
 
     #[test]
     fn names_that_some_file_system_confuses_collide() {
-        assert_eq!(path("Src/É").collision_key(), path("src/e\u{301}").collision_key());
+        assert_eq!(
+            path("Src/É").collision_key(),
+            path("src/e\u{301}").collision_key()
+        );
         assert_ne!(path("a").collision_key(), path("b").collision_key());
     }
 
@@ -204,7 +231,10 @@ mod tests {
     fn a_conflict_name_is_always_a_path() {
         let name = path("src/a.rs").conflict("alice@x", 1732166400123);
         assert_eq!(name.as_str(), "src/a.rs.conflict-alice-x-1732166400123");
-        for long in ["é".repeat(127), format!("{}/{}", "d/".repeat(380), "é".repeat(120))] {
+        for long in [
+            "é".repeat(127),
+            format!("{}{}", "d/".repeat(380), "é".repeat(120)),
+        ] {
             let kept = path(&long).conflict(&"w".repeat(99), u64::MAX);
             assert_eq!(kept.as_str().parse(), Ok(kept.clone()));
         }

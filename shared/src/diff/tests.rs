@@ -1,0 +1,99 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Applies edits to a plain text.
+pub(super) fn apply(edits: &[TextEdit], old: &str) -> String {
+    let units: Vec<u16> = old.encode_utf16().collect();
+    let mut new = Vec::new();
+    let mut at = 0;
+    for edit in edits {
+        assert!(edit.at as usize >= at, "edits overlap: {edits:?}");
+        new.extend_from_slice(&units[at..edit.at as usize]);
+        new.extend(edit.insert.encode_utf16());
+        at = (edit.at + edit.delete) as usize;
+    }
+    new.extend_from_slice(&units[at..]);
+    String::from_utf16(&new).expect("edits cut at character boundaries")
+}
+
+/// Lines and words drawn from few, so that texts share much.
+fn text() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "let ",
+        "x",
+        " = ",
+        "1;",
+        "\n",
+        "\r\n",
+        "😀",
+        "👨‍👩‍👧",
+        "e\u{301}",
+        "\u{feff}",
+        "foo_bar",
+        "é",
+        "\u{fffd}",
+    ]);
+    prop::collection::vec(word, 0..60).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn applying_the_diff_gives_the_new_text(old in text(), new in text()) {
+        let edits = diff(&old, &new);
+        prop_assert_eq!(apply(&edits, &old), new.clone());
+        prop_assert_eq!(edits.is_empty(), old == new);
+    }
+}
+
+#[test]
+fn scattered_changes_stay_scattered() {
+    let old: String = (0..100).map(|n| format!("line {n}\n")).collect();
+    let new = old
+        .replace("line 10\n", "line ten\n")
+        .replace("line 50\n", "")
+        .replace("line 90\n", "line 90\nmore\n");
+    let edits = diff(&old, &new);
+    let sizes: Vec<_> = edits
+        .iter()
+        .map(|e| (e.delete, e.insert.as_str()))
+        .collect();
+    assert_eq!(sizes, [(2, "ten"), (8, ""), (0, "more\n")]);
+}
+
+#[test]
+fn inside_a_line_only_the_words_that_changed_are_touched() {
+    let edits = diff(
+        "let total = price * count;\n",
+        "let sum = price * number;\n",
+    );
+    let sizes: Vec<_> = edits
+        .iter()
+        .map(|e| (e.at, e.delete, e.insert.as_str()))
+        .collect();
+    assert_eq!(sizes, [(4, 5, "sum"), (20, 5, "number")]);
+}
+
+#[test]
+fn emoji_are_never_cut() {
+    // The two share their first surrogate.
+    assert_eq!(
+        diff("a😀b", "a😁b"),
+        [TextEdit {
+            at: 1,
+            delete: 2,
+            insert: "😁".into()
+        }]
+    );
+}
+
+#[test]
+fn a_whole_rewrite_of_a_large_text_is_one_bounded_step() {
+    let old: String = (0..20_000)
+        .map(|n| format!("old line {n} with some words in it\n"))
+        .collect();
+    let new: String = (0..20_000)
+        .map(|n| format!("quite another text, {n}, entirely\n"))
+        .collect();
+    assert_eq!(apply(&diff(&old, &new), &old), new);
+}
