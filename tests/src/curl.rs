@@ -1,9 +1,9 @@
 //! HTTP by the real `curl`.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, fmt, process::Command};
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::run;
 
@@ -76,6 +76,28 @@ impl Curl {
         self.try_send().unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Sends the request; panics unless it succeeds.
+    #[track_caller]
+    pub fn ok(self) -> Reply {
+        let reply = self.send();
+        assert!((200..300).contains(&reply.status), "{reply}");
+        reply
+    }
+
+    /// Sends the request; panics unless the status of the answer is `status`.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Reply {
+        let reply = self.send();
+        assert_eq!(reply.status, status, "{reply}");
+        reply
+    }
+
+    /// Sends the request; panics unless it is refused as [`Reply::problem`] has it.
+    #[track_caller]
+    pub fn problem(self, status: u16) -> String {
+        self.send().problem(status)
+    }
+
     /// Sends the request; an error when no answer comes, as while the server is away.
     pub fn try_send(mut self) -> anyhow::Result<Reply> {
         let ended = run(self.command.arg(&self.url), &self.body);
@@ -107,36 +129,25 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Panics unless the status is `status`.
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
-        assert_eq!(
-            self.status,
-            status,
-            "curl {}\n{}",
-            self.request,
-            self.text()
-        );
-        self
-    }
-
     /// Panics unless this is a clear error as RFC 9457 has it, with this status; returns its detail.
     #[track_caller]
-    pub fn expect_problem(self, status: u16) -> String {
-        let reply = self.expect(status);
+    pub fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self}");
         assert_eq!(
-            reply.header("content-type"),
+            self.header("content-type"),
             Some("application/problem+json"),
-            "curl {}",
-            reply.request
+            "{self}"
         );
-        let problem = reply.json();
-        assert_eq!(problem["status"], status, "{problem}");
-        assert_eq!(problem["type"], "about:blank", "{problem}");
+        let problem = self.json();
+        assert_eq!(
+            (&problem["type"], &problem["status"]),
+            (&json!("about:blank"), &json!(status)),
+            "{self}"
+        );
         for field in ["title", "detail"] {
             assert!(
                 problem[field].as_str().is_some_and(|text| !text.is_empty()),
-                "no {field} in {problem}"
+                "no {field}: {self}"
             );
         }
         problem["detail"].as_str().unwrap_or_default().to_owned()
@@ -150,13 +161,24 @@ impl Reply {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("curl {}\n{error} in {:?}", self.request, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} to curl {}\n{}",
+            self.status,
+            self.request,
+            self.text()
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Curl, Ended, Entry, Running, SOON, Tree, eventually, program};
+use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, program};
 
 /// A server; it ends, and its data are deleted, when it is dropped.
 pub struct Server {
@@ -103,7 +103,6 @@ impl Server {
         let made = self
             .curl("/api/projects")
             .json(&json!({"name": "a test"}))
-            .send()
             .expect(201)
             .json();
         let id = made["id"].as_str().expect("a project has an id").to_owned();
@@ -134,20 +133,15 @@ impl Project {
         )
     }
 
+    /// A request for a file by its path.
+    pub fn file(&self, path: &str) -> Curl {
+        self.curl(&format!("/files/{}", percent_encoded(path)))
+    }
+
     /// Writes a file.
     #[track_caller]
     pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
-        let reply = self
-            .curl(&format!("/files/{path}"))
-            .method("PUT")
-            .body(bytes)
-            .send();
-        assert!(
-            (200..300).contains(&reply.status),
-            "PUT {path}: {} {}",
-            reply.status,
-            reply.text()
-        );
+        self.file(path).method("PUT").body(bytes).ok();
     }
 
     /// Uploads a blob; returns its hash.
@@ -157,7 +151,6 @@ impl Project {
         let reply = Curl::new(url, &self.token)
             .method("POST")
             .body(bytes)
-            .send()
             .expect(201)
             .json();
         assert_eq!(reply["size"], bytes.len(), "{reply}");
@@ -167,14 +160,27 @@ impl Project {
             .to_owned()
     }
 
-    /// A file's bytes; none when there is no such file.
-    pub fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        let reply = self.curl(&format!("/files/{path}")).try_send()?;
-        match reply.status {
-            200 => Ok(Some(reply.body)),
-            404 => Ok(None),
-            status => anyhow::bail!("GET {path}: {status} {}", reply.text()),
-        }
+    /// Applies an update by PATCH.
+    #[track_caller]
+    pub fn patch(&self, update: impl Into<Vec<u8>>) -> Reply {
+        self.curl("").method("PATCH").body(update).expect(200)
+    }
+
+    /// A file's bytes.
+    pub fn read(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let reply = self.file(path).try_send()?;
+        ensure!(
+            reply.status == 200,
+            "GET {path}: {} {}",
+            reply.status,
+            reply.text()
+        );
+        Ok(reply.body)
+    }
+
+    /// A file's text.
+    pub fn text(&self, path: &str) -> anyhow::Result<String> {
+        Ok(String::from_utf8(self.read(path)?)?)
     }
 
     /// The manifest's `files`.
@@ -220,9 +226,7 @@ impl Project {
         if entry.get("hash").is_none() {
             return Ok(Entry::Directory);
         }
-        let bytes = self
-            .read(path)?
-            .with_context(|| format!("{path} is in the manifest and not to be had"))?;
+        let bytes = self.read(path)?;
         let mode = entry["mode"]
             .as_u64()
             .with_context(|| format!("no mode in {entry}"))?;
@@ -238,4 +242,15 @@ fn with_arguments<'a>(command: &'a mut Command, listen: &str, data: &Path) -> &'
         .env_remove("RUST_LOG")
         .args(["--listen", listen, "--data"])
         .arg(data)
+}
+
+/// A path as it is written in a URL.
+fn percent_encoded(path: &str) -> String {
+    let encoded = path.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }

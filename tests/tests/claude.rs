@@ -82,8 +82,8 @@ fn assert_done(workspace: &Workspace, project: &Project, model: &Model) {
         ]
     );
     assert_eq!(
-        project.read("src/hello.js").expect("the server answers"),
-        Some("export const hello = 'Welt'\n".into())
+        project.text("src/hello.js").expect("the file is there"),
+        "export const hello = 'Welt'\n"
     );
     workspace
         .equals(project)
@@ -143,12 +143,7 @@ fn each_tools_files_are_on_the_server_before_the_next_one_runs() {
     let running = bash(&workspace, &pipeline);
 
     let hello = |expected: &str| {
-        eventually(SOON, || {
-            same(
-                project.read("src/hello.js")?.as_deref(),
-                Some(expected.as_bytes()),
-            )
-        });
+        eventually(SOON, || same(project.text("src/hello.js")?, expected));
         model.go_on();
     };
     model.wait_asked(2);
@@ -173,10 +168,7 @@ fn the_pipe_returns_claudes_code_and_still_syncs_what_it_wrote() {
     let failing = "set -o pipefail; (echo written > by-claude.txt; echo '{\"type\":\"result\"}'; exit 7) \
                    | uspark watch-claude --project-id $PROJECT_ID";
     bash(&workspace, failing).wait().expect_code(7);
-    assert_eq!(
-        project.read("by-claude.txt").unwrap(),
-        Some("written\n".into())
-    );
+    assert_eq!(project.text("by-claude.txt").unwrap(), "written\n");
 }
 
 #[test]
@@ -245,9 +237,6 @@ fn run_returns_the_commands_own_code() {
         ])
     };
     run("cat kept.txt > copied.txt; echo said; exit 5").expect_code(5);
-    assert_eq!(
-        project.read("copied.txt").unwrap(),
-        Some("staying, elsewhere\n".into())
-    );
+    assert_eq!(project.text("copied.txt").unwrap(), "staying, elsewhere\n");
     assert_eq!(run("echo said").expect_code(0).text(), "said\n");
 }

@@ -58,14 +58,8 @@ fn the_entrypoint_logs_in_pulls_and_pipes_claude() {
     assert!(ended.text().contains("tool_use_result"), "{ended}");
     // Until a project has events, the flag is accepted and said to publish nothing.
     assert!(ended.stderr.contains("--stream-output"), "{ended}");
-    assert_eq!(
-        project.read("src/new.js").unwrap(),
-        Some("let b = 2\n".into())
-    );
-    assert_eq!(
-        project.read("src/one-file.js").unwrap(),
-        Some("let a = one\n".into())
-    );
+    assert_eq!(project.text("src/new.js").unwrap(), "let b = 2\n");
+    assert_eq!(project.text("src/one-file.js").unwrap(), "let a = one\n");
 }
 
 #[test]
@@ -92,23 +86,13 @@ fn single_files_and_everything_by_hand() {
         "echo 'let a = 2' > src/one-file.js; echo 'not yet' > new.js
          uspark push --project-id $PROJECT_ID src/one-file.js",
     );
-    assert_eq!(
-        project.read("src/one-file.js").unwrap(),
-        Some("let a = 2\n".into())
-    );
-    assert_eq!(
-        project.read("new.js").unwrap(),
-        None,
-        "one file was to be pushed"
-    );
+    assert_eq!(project.text("src/one-file.js").unwrap(), "let a = 2\n");
+    assert!(project.read("new.js").is_err(), "one file was to be pushed");
 
     run(&workspace, "uspark push --project-id $PROJECT_ID --all");
-    assert_eq!(project.read("new.js").unwrap(), Some("not yet\n".into()));
+    assert_eq!(project.text("new.js").unwrap(), "not yet\n");
     // What this workspace never had is not its to delete.
-    assert_eq!(
-        project.read("src/other-file.js").unwrap(),
-        Some("let b = 1\n".into())
-    );
+    assert_eq!(project.text("src/other-file.js").unwrap(), "let b = 1\n");
 }
 
 #[test]
@@ -131,7 +115,7 @@ fn a_login_is_remembered_and_ended_by_logout() {
          uspark auth logout
          ! uspark pull",
     );
-    assert_eq!(project.read("a.txt").unwrap(), Some("text\nmore\n".into()));
+    assert_eq!(project.text("a.txt").unwrap(), "text\nmore\n");
 }
 
 #[test]
@@ -176,5 +160,5 @@ fn run_takes_everything_from_the_environment() {
         });
     run(&workspace, "cd / && exec uspark run");
     assert_eq!(workspace.text("a.txt").unwrap(), "text\n");
-    assert_eq!(project.read("b.txt").unwrap(), Some("by claude\n".into()));
+    assert_eq!(project.text("b.txt").unwrap(), "by claude\n");
 }

@@ -67,9 +67,7 @@ fn assert_bridged(editor: &mut Node, project: &Project, document: &str) {
             document,
         )
     });
-    eventually(SOON, || {
-        same(project.read("notes.md")?, Some(MERGED.into()))
-    });
+    eventually(SOON, || same(project.text("notes.md")?, MERGED));
 }
 
 fn entry(project: &Project) -> anyhow::Result<Value> {
@@ -91,7 +89,7 @@ fn an_upload_without_a_version_is_merged_against_the_nearest_settled_version() {
     let project = server.project();
     let (mut original, mut editor, document) = opened(&project);
     // Reading the file settles what was typed, so that there are two versions to choose from.
-    assert_eq!(project.read("notes.md").unwrap(), Some(TYPED.into()));
+    assert_eq!(project.text("notes.md").unwrap(), TYPED);
     upload(&mut original, &project, false);
     assert_bridged(&mut editor, &project, &document);
 }
@@ -101,7 +99,7 @@ fn an_upload_that_knows_the_typing_may_delete_it() {
     let server = Server::start();
     let project = server.project();
     let (mut original, mut editor, document) = opened(&project);
-    assert_eq!(project.read("notes.md").unwrap(), Some(TYPED.into()));
+    assert_eq!(project.text("notes.md").unwrap(), TYPED);
     original.call("get", json!({"project": project.id, "copy": "mine"}));
     upload(&mut original, &project, true);
     editor.call(
@@ -133,7 +131,7 @@ fn new_files_of_the_original_protocol_become_a_text_and_a_binary() {
         editor.call("text", json!({"document": document})),
         "new text\n"
     );
-    assert_eq!(project.read("new.bin").unwrap(), Some(b"a\0b".to_vec()));
+    assert_eq!(project.read("new.bin").unwrap(), b"a\0b");
     let binary = project.manifest().unwrap()["new.bin"].take();
     assert_eq!(binary["size"], 3, "{binary}");
 

@@ -39,12 +39,11 @@ fn everything_acknowledged_survives_kill_9() {
         server.kill9();
         server.restart();
 
-        let text =
-            String::from_utf8(project.read("a.txt").unwrap().expect("the file is there")).unwrap();
+        let text = project.text("a.txt").unwrap();
         for word in saved.split_inclusive('>') {
             assert_eq!(text.matches(word).count(), 1, "{word} in {text}");
         }
-        assert_eq!(project.read(&put).unwrap(), Some(vec![0, round]));
+        assert_eq!(project.read(&put).unwrap(), [0, round]);
     }
 }
 
@@ -133,7 +132,7 @@ fn a_command_is_never_stopped_by_a_server_that_is_away() {
         "-c",
         script,
     ]);
-    eventually(SOON, || same(project.read("b.txt")?, Some("new\n".into())));
+    eventually(SOON, || same(project.text("b.txt")?, "new\n"));
 
     server.kill9();
     OpenOptions::new().write(true).open(&pipe).unwrap();
@@ -144,6 +143,6 @@ fn a_command_is_never_stopped_by_a_server_that_is_away() {
     });
     server.restart();
     run.wait().expect_code(0);
-    assert_eq!(project.read("c.txt").unwrap(), Some("more\n".into()));
+    assert_eq!(project.text("c.txt").unwrap(), "more\n");
     workspace.equals(&project).unwrap();
 }

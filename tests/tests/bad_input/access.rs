@@ -17,7 +17,7 @@ fn a_wrong_or_missing_token() {
             url: server.url.clone(),
             token: token.to_owned(),
         };
-        mine.curl("").send().expect_problem(401);
+        mine.curl("").problem(401);
 
         let mut client = Node::client(&mine);
         client.call("open", json!({"document": project.id, "synced": false}));
@@ -38,9 +38,7 @@ fn a_wrong_or_missing_token() {
         );
     }
 
-    Curl::without_token(format!("{}/api/projects/{}", server.url, project.id))
-        .send()
-        .expect_problem(401);
+    Curl::without_token(format!("{}/api/projects/{}", server.url, project.id)).problem(401);
     let mut client = Node::start("client.mjs", &[&server.url]);
     client.call("open", json!({"document": project.id, "synced": false}));
     assert_eq!(
@@ -64,7 +62,7 @@ fn an_unknown_project() {
         url: server.url.clone(),
         token: server.token.clone(),
     };
-    unknown.curl("").send().expect_problem(404);
+    unknown.curl("").problem(404);
 
     let mut client = Node::client(&unknown);
     let (mut collab, no_text) = (Node::collab(&unknown), format!("{}/no-such-text", known.id));

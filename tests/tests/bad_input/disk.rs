@@ -36,10 +36,10 @@ fn a_file_that_cannot_be_read() {
     )
     .unwrap();
     assert_hint(push().expect_code(1), "secret.txt");
-    assert_eq!(project.read("good.txt").unwrap(), Some("good\n".into()));
+    assert_eq!(project.text("good.txt").unwrap(), "good\n");
     assert_eq!(
-        project.read("secret.txt").unwrap(),
-        Some("first\n".into()),
+        project.text("secret.txt").unwrap(),
+        "first\n",
         "a file that cannot be read is not gone"
     );
 
@@ -49,7 +49,7 @@ fn a_file_that_cannot_be_read() {
     )
     .unwrap();
     push().expect_code(0);
-    assert_eq!(project.read("secret.txt").unwrap(), Some("second\n".into()));
+    assert_eq!(project.text("secret.txt").unwrap(), "second\n");
 }
 
 const MIB: usize = 1024 * 1024;
@@ -95,8 +95,8 @@ fn a_full_disk_under_the_workspace() {
     assert!(ended.stderr.contains("hint:"), "{ended}");
     let large = project.read("large.bin").unwrap();
     assert_eq!(
-        large.map(|bytes| bytes.len()),
-        Some(8 * MIB),
+        large.len(),
+        8 * MIB,
         "what never arrived was not deleted here"
     );
 }
@@ -142,7 +142,7 @@ fn a_full_disk_under_the_server() {
     .method("POST")
     .body(vec![1; 4 * MIB])
     .send();
-    reply.expect_problem(507);
+    reply.problem(507);
     client.call(
         "insert",
         json!({"document": document, "after": "typed: ", "text": "on a full disk"}),
@@ -157,13 +157,8 @@ fn a_full_disk_under_the_server() {
             503,
         )
     });
-    Curl::without_token(format!("{}/healthz", server.url))
-        .send()
-        .expect(200);
-    assert_eq!(
-        project.curl("/files/a.txt").send().expect(200).text(),
-        "typed: "
-    );
+    Curl::without_token(format!("{}/healthz", server.url)).expect(200);
+    assert_eq!(project.file("a.txt").expect(200).text(), "typed: ");
 
     // Once there is room the clients go on by themselves.
     fs::remove_file(&ballast).unwrap();
@@ -175,7 +170,7 @@ fn a_full_disk_under_the_server() {
         Ok(())
     });
     eventually(SOON, || {
-        same(project.read("a.txt")?, Some("typed: on a full disk".into()))
+        same(project.text("a.txt")?, "typed: on a full disk")
     });
     let mut other = Node::client(&project);
     other.call("open", json!({"document": document}));

@@ -15,12 +15,7 @@ fn an_entry_that_is_no_entry() {
 
     // By HTTP the answer says what was repaired.
     let update = from_hex(&Node::ydoc().call("set", json!({"name": "a", "files": bad})));
-    let reply = project
-        .curl("")
-        .method("PATCH")
-        .body(update)
-        .send()
-        .expect(200);
+    let reply = project.patch(update);
     let repaired = reply.json()["repaired"].take();
     for name in &names {
         assert!(has_path(&repaired, name), "{name} in {repaired}");

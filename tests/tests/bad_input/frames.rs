@@ -39,9 +39,7 @@ fn a_blob_whose_body_stops_early() {
     let other = server.project();
     let hash = other.store(&whole);
     let secret = token_of(&server, &project);
-    Curl::new(format!("{}/api/blobs/{hash}", server.url), &secret)
-        .send()
-        .expect_problem(404);
+    Curl::new(format!("{}/api/blobs/{hash}", server.url), &secret).problem(404);
     assert_eq!(project.store(&whole), hash);
     bystander.assert_unharmed();
 }
@@ -49,12 +47,7 @@ fn a_blob_whose_body_stops_early() {
 /// A token for nothing but this project.
 fn token_of(server: &Server, project: &Project) -> String {
     let request = json!({"project": project.id, "access": "write", "expiresIn": 3600});
-    let made = server
-        .curl("/api/tokens")
-        .json(&request)
-        .send()
-        .expect(201)
-        .json();
+    let made = server.curl("/api/tokens").json(&request).expect(201).json();
     made["token"].as_str().expect("the secret, once").to_owned()
 }
 
@@ -123,19 +116,9 @@ fn a_truncated_or_random_update_by_http() {
         b"\xff\xff\xff\xff\x0f\0",
         b"",
     ] {
-        project
-            .curl("")
-            .method("PATCH")
-            .body(body)
-            .send()
-            .expect_problem(400);
+        project.curl("").method("PATCH").body(body).problem(400);
     }
-    project
-        .curl("")
-        .method("PATCH")
-        .body(update)
-        .send()
-        .expect(200);
+    project.patch(update);
     bystander.assert_unharmed();
 }
 
@@ -155,19 +138,13 @@ fn an_update_over_the_limit() {
     );
     large.call("waitSaved", json!({"document": project.id}));
     let update = from_hex(&Node::ydoc().call("grow", json!({"name": "a", "length": 3 * MIB})));
-    project
-        .curl("")
-        .method("PATCH")
-        .body(update)
-        .send()
-        .expect(200);
+    project.patch(update);
 
     let detail = project
         .curl("")
         .method("PATCH")
         .body(vec![0; 65 * MIB])
-        .send()
-        .expect_problem(413);
+        .problem(413);
     assert!(detail.contains("64"), "the limit is not named: {detail}");
     let mut raw = Node::raw(&server.url);
     raw.call(
