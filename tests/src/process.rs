@@ -224,6 +224,16 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    /// Shows what the process said last when the test has failed.
+    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- {} wrote on stderr:\n{}", self.name, self.stderr());
+        }
+    }
+}
+
 /// Runs `command` to its end with `input` on its stdin.
 #[track_caller]
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ended {
