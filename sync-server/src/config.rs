@@ -59,7 +59,7 @@ pub struct Config {
 }
 
 /// How much the server takes.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Limits {
     /// Largest update of a document, by PATCH or on a socket, in bytes
     #[arg(long, env = "USPARK_MAX_UPDATE_BYTES", value_name = "BYTES")]

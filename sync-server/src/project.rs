@@ -19,8 +19,9 @@ mod repair;
 mod tree;
 
 pub use command::{
-    Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatMessage,
+    Attribution, By, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatAck,
+    SeatMessage,
 };
 pub use facts::BlobFacts;
-pub use registry::{ProjectDeps, Projects, Timing};
+pub use registry::{ProjectDeps, ProjectHandle, Projects, Timing};
 pub use repair::Report;

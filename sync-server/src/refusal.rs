@@ -5,7 +5,7 @@ use uspark_shared::id::IdError;
 use uspark_shared::path::PathError;
 use uspark_shared::replica::ReplicaError;
 
-use crate::access;
+use crate::access::{self, TokenError};
 use crate::blobs::BlobError;
 use crate::store::{CommitError, Refused, StoreError};
 
@@ -73,6 +73,11 @@ impl Refusal {
             Self::Unavailable(_) => 1013,
             Self::Internal => 1011,
         }
+    }
+
+    /// Whether coming back as one is, is of no use.
+    pub fn is_final(&self) -> bool {
+        (4400..4500).contains(&self.close_code())
     }
 
     /// What the person on the other end can do.
@@ -157,6 +162,16 @@ impl From<BlobError> for Refusal {
             BlobError::Lost(_) => Self::Unavailable(error.to_string()),
             BlobError::Store(error) => error.into(),
             BlobError::Commit(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Refused(refusal) => refusal.into(),
+            TokenError::Commit(error) => error.into(),
+            TokenError::Store(error) => error.into(),
         }
     }
 }

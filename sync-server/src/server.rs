@@ -221,7 +221,7 @@ fn state(config: &Config, directory: &DataDirectory) -> Result<AppState, StartEr
         blobs,
         store,
         committer,
-        limits: config.limits.clone(),
+        limits: config.limits,
         clock: config.clock,
         tasks,
         stopping: CancellationToken::new(),

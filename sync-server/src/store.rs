@@ -86,7 +86,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(u64, SettledVersion)>, StoreError>;
 
-    /// Texts with updates that no settled version holds.
+    /// Texts with updates that no settled version holds, by id.
     fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError>;
 
     /// A blob, if `reader` may read it; unknown and forbidden answer alike.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uspark_shared::codec::collab::{Address, CollabMessage, ServerFrame};
 use uspark_shared::codec::message::{Message, SyncMessage};
 use uspark_shared::id::DocumentName;
@@ -53,12 +54,19 @@ pub enum BroadcastKind {
 pub enum Outgoing {
     /// An update or awareness that others get too.
     Broadcast(Arc<Broadcast>),
+    /// The seat is taken, on `/collab` only.
+    Authenticated {
+        /// Whether its updates will be refused.
+        read_only: bool,
+    },
     /// The server's state vector: "send me what I lack".
     Step1(Bytes),
     /// The answer to the client's SyncStep1.
     Step2(Bytes),
     /// Whether one received update is durable (`false`: it was refused).
     Status(bool),
+    /// The answer to a ping, on `/collab` only.
+    Pong,
     /// A JSON text of ours, on `/collab` only.
     Stateless(String),
     /// The document is over for this seat.
@@ -85,6 +93,7 @@ struct Inner {
     wake: Notify,
     /// Something was taken. One task waits for it.
     room: Notify,
+    closed: CancellationToken,
     /// Bytes of document updates that may wait. More become a catch-up diff.
     capacity: usize,
 }
@@ -150,7 +159,7 @@ impl Outgoing {
             Self::Broadcast(broadcast) => broadcast.payload.len(),
             Self::Step1(bytes) | Self::Step2(bytes) => bytes.len(),
             Self::Stateless(text) => text.len(),
-            Self::Status(_) | Self::Refused(_) => 0,
+            Self::Authenticated { .. } | Self::Status(_) | Self::Pong | Self::Refused(_) => 0,
         }
     }
 }
@@ -162,6 +171,7 @@ impl Outbox {
             state: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
+            closed: CancellationToken::new(),
             capacity,
         }))
     }
@@ -248,6 +258,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there is nothing to do now.
+    pub fn is_idle(&self) -> bool {
+        self.state().queue.is_empty()
+    }
+
     /// Waits until the queue is at most half full: what a reader does before it takes more work in.
     pub async fn has_room(&self) {
         loop {
@@ -267,6 +282,12 @@ impl Outbox {
         self.state().closed = true;
         self.0.wake.notify_one();
         self.0.room.notify_one();
+        self.0.closed.cancel();
+    }
+
+    /// Waits until somebody closed it.
+    pub async fn closed(&self) {
+        self.0.closed.cancelled().await;
     }
 
     fn take(&self) -> Option<Option<Next>> {

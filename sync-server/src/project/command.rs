@@ -230,9 +230,10 @@ pub enum Command {
 impl Attribution {
     /// Of a request with this grant.
     pub fn of(grant: &Grant) -> Self {
+        let name = grant.name.as_deref().unwrap_or(grant.token_id.as_str());
         Self {
             token: Some(grant.token_id.clone()),
-            name: grant.token_id.as_str().into(),
+            name: name.into(),
             by: None,
         }
     }

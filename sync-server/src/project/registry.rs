@@ -188,9 +188,7 @@ impl Projects {
                 self.live
                     .remove_if(project, |_, live| Arc::ptr_eq(live, &slot));
             }
-            if let Err(refusal) = handle {
-                return Err(refusal);
-            }
+            handle?;
         }
     }
 

@@ -162,7 +162,10 @@ impl<'a, F: Facts> Review<'a, F> {
             if let Some(before) = before.clone().filter(other) {
                 removed.push((before, path.clone()));
             }
-            self.claim(path, entry, before);
+            // An earlier claim may have put this one right already.
+            if self.tree.get(&path) == Some(&entry) {
+                self.claim(path, entry, before);
+            }
         }
         for (entry, path) in removed {
             self.gone(entry, path);
@@ -282,6 +285,11 @@ impl<'a, F: Facts> Review<'a, F> {
             mode,
             mtime,
         } = text;
+        if self.tree.path_of(&doc) != Some(&path) {
+            // Set again at another path in the same update: that one keeps the document, and
+            // gives this one a new one.
+            return;
+        }
         if let Some(known) = self.facts.text(&doc) {
             if known.seed != seed {
                 self.report(

@@ -93,6 +93,17 @@ fn settle(project_id: &str, id: &str, content: &str, project_seq: u64) -> Write 
     }
 }
 
+/// Settles a text of project `p` up to its update `doc_seq`.
+fn settle_through(id: &str, doc_seq: u64) -> Write {
+    Write::Settle {
+        project: project("p"),
+        doc: doc(id),
+        version: version("content"),
+        project_seq: 1,
+        doc_seq,
+    }
+}
+
 fn put_blob(project_id: &str, content: &str) -> Write {
     let body = BlobBody::Inline(Bytes::copy_from_slice(content.as_bytes()));
     let hash = BlobHash::of(content.as_bytes());
@@ -320,6 +331,35 @@ contract! {
         let all = store.texts(&project("p")).unwrap();
         assert_eq!(all, [(gone, Some(version("three"))), (b, None)]);
         assert_eq!(store.texts(&project("q")).unwrap(), []);
+    }
+
+    fn a_text_is_unsettled_until_a_version_holds_its_last_update(store) {
+        let p = project("p");
+        let unsettled = || {
+            let docs = store.unsettled(&p).unwrap();
+            docs.iter().map(DocId::to_string).collect::<Vec<_>>()
+        };
+        commit(store, vec![create("p"), create("q"), append("p", 1, "the project's own")]).unwrap();
+        for id in ["b", "a", "idle"] {
+            commit(store, vec![Write::PutText(text("p", id, id))]).unwrap();
+        }
+        commit(store, vec![append("p/a", 1, "1"), append("p/b", 1, "1"), append("p/b", 2, "2")])
+            .unwrap();
+        // One that has no record is nobody's text.
+        commit(store, vec![append("p/stray", 1, "1")]).unwrap();
+        assert_eq!(unsettled(), ["a", "b"]);
+        assert_eq!(store.unsettled(&project("q")).unwrap(), []);
+
+        commit(store, vec![settle_through("a", 1), settle_through("b", 1)]).unwrap();
+        assert_eq!(unsettled(), ["b"]);
+        // Compacting moves updates, and settles none.
+        commit(store, vec![compact("p/a", 1, "1"), compact("p/b", 2, "1+2")]).unwrap();
+        assert_eq!(unsettled(), ["b"]);
+        commit(store, vec![settle_through("b", 2), append("p/a", 2, "2")]).unwrap();
+        assert_eq!(unsettled(), ["a"]);
+        // An older version that comes late takes nothing back.
+        commit(store, vec![settle_through("a", 2), settle_through("a", 1)]).unwrap();
+        assert_eq!(unsettled(), [""; 0]);
     }
 
     fn a_blob_opens_only_to_its_projects(store) {

@@ -282,6 +282,11 @@ impl Owner {
         if reply.send(Ok(())).is_err() {
             return;
         }
+        if seat.ack == SeatAck::Status {
+            let read_only = !seat.may_write;
+            let granted = Outgoing::Authenticated { read_only };
+            seat.outbox.push(&seat.address, granted);
+        }
         if seat.may_write {
             // Before their SyncStep1 is answered: a client that got ours later may have dropped
             // what it was about to give.

@@ -89,7 +89,8 @@ pub(super) fn unsettled(db: &Connection, project: &ProjectId) -> rusqlite::Resul
         "SELECT d.doc FROM documents d JOIN texts t ON t.project = d.project AND t.doc = d.doc
          WHERE d.project = ?1 AND max(d.through, coalesce(
              (SELECT max(seq) FROM updates WHERE document = d.key), 0)) > coalesce(
-             (SELECT max(doc_seq) FROM settled WHERE project = d.project AND doc = d.doc), 0)",
+             (SELECT max(doc_seq) FROM settled WHERE project = d.project AND doc = d.doc), 0)
+         ORDER BY d.doc",
     )?
     .query_map([project.as_str()], |row| parsed(row, 0))?
     .collect()
