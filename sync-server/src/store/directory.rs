@@ -79,6 +79,16 @@ impl DataDirectory {
         Ok(target)
     }
 
+    /// Reads such a file; `None` if there is none.
+    pub fn read_private(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io(path.display(), &error)),
+        }
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("uspark.db")
     }
@@ -125,8 +135,10 @@ mod tests {
     fn others_read_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(temp.path().join("data")).unwrap();
+        assert_eq!(data.read_private("admin-token").unwrap(), None);
         let saved = data.save_private("admin-token", b"secret").unwrap();
-        assert_eq!(fs::read(&saved).unwrap(), b"secret");
+        let read = data.read_private("admin-token").unwrap();
+        assert_eq!(read.as_deref(), Some(b"secret".as_slice()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&saved), 0o600);
         assert_eq!(mode(data.path()), 0o700);
