@@ -25,9 +25,6 @@ mod projects;
 mod tokens;
 mod zip;
 
-#[cfg(test)]
-mod tests;
-
 use std::any::Any;
 
 use axum::Router;

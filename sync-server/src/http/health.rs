@@ -28,3 +28,42 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<&'static str,
     read.map_err(|error| failed("the storage cannot be read", &error))?;
     Ok("ready\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::store::testing::TestStore;
+    use crate::store::{BlobFiles, DataDirectory, MemoryStore, StoreError};
+
+    #[tokio::test]
+    async fn a_server_without_its_storage_is_not_ready_and_gets_ready_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(temp.path()).unwrap();
+        let large = Arc::new(BlobFiles::open(&directory).unwrap());
+        let store = TestStore::new(Arc::new(MemoryStore::new("epoch")));
+        let config = Config::local(temp.path());
+        let state = AppState::new(&config, Arc::new(store.clone()), large);
+        let ask = || ready(State(state.clone()));
+        assert_eq!(ask().await, Ok("ready\n"));
+
+        let full = StoreError::Full {
+            place: "a secret place".into(),
+        };
+        store.fail_after(0, full.clone());
+        state.committer.commit(Vec::new()).await.unwrap_err();
+        let refusal = ask().await.unwrap_err();
+        assert!(matches!(&refusal, Refusal::Unavailable(why) if !why.contains("secret")));
+        store.heal();
+        assert_eq!(ask().await, Ok("ready\n"));
+
+        store.fail_reads(full);
+        assert!(matches!(ask().await, Err(Refusal::Unavailable(_))));
+        store.heal();
+        assert_eq!(ask().await, Ok("ready\n"));
+        state.stopping.cancel();
+        assert!(matches!(ask().await, Err(Refusal::Unavailable(_))));
+    }
+}
