@@ -25,6 +25,12 @@ pub enum Refusal {
     /// It is there already.
     #[error("{0} exists already")]
     Exists(String),
+    /// A link or a directory, where the bytes of a file were wanted.
+    #[error("{0}")]
+    NoFile(String),
+    /// The address is right, the method is not.
+    #[error("this address does not take that method")]
+    Method,
     /// What was sent cannot be understood.
     #[error("{0}")]
     Malformed(String),
@@ -52,7 +58,8 @@ impl Refusal {
             Self::Unauthorised => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Exists(_) => StatusCode::CONFLICT,
+            Self::Exists(_) | Self::NoFile(_) => StatusCode::CONFLICT,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
@@ -68,7 +75,12 @@ impl Refusal {
             Self::Unauthorised => 4401,
             Self::Forbidden(_) => 4403,
             Self::NotFound(_) => 4404,
-            Self::Exists(_) | Self::Malformed(_) | Self::Precondition(_) | Self::Range(_) => 4400,
+            Self::Exists(_)
+            | Self::NoFile(_)
+            | Self::Method
+            | Self::Malformed(_)
+            | Self::Precondition(_)
+            | Self::Range(_) => 4400,
             Self::TooLarge(_) => 4413,
             Self::Unavailable(_) => 1013,
             Self::Internal => 1011,
@@ -90,6 +102,7 @@ impl Refusal {
             Self::NotFound("project") => {
                 Some("check the id; `POST /api/projects` makes one, with an admin's token")
             }
+            Self::NoFile(_) => Some("the manifest (`Accept: application/json`) says what it is"),
             Self::Unavailable(_) => Some("try again in a moment"),
             _ => None,
         }

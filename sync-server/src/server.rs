@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Token, TokenError, TokenFormatError, Tokens};
-use crate::blobs::{BlobLimits, Blobs};
+use crate::blobs::{BlobLimits, Blobs, LargeBlobs};
 use crate::config::{Config, Limits};
 use crate::project::{BlobFacts, ProjectDeps, Projects};
 use crate::store::{BlobFiles, Committer, DataDirectory, SqliteStore, Store, StoreError};
@@ -110,7 +110,9 @@ impl Server {
         let given = config.admin_token.as_deref().map(str::parse);
         let given = given.transpose().map_err(StartError::TokenFormat)?;
         let directory = DataDirectory::open(&config.data)?;
-        let state = state(&config, &directory)?;
+        let store = Arc::new(SqliteStore::open(&directory)?);
+        let large = Arc::new(BlobFiles::open(&directory)?);
+        let state = AppState::new(&config, store, large);
         let admin = admin::settle(&state, &directory, given).await?;
         let listening = |source| StartError::Listen {
             address: config.listen,
@@ -128,6 +130,38 @@ impl Server {
             state,
             _stopping: stopping.drop_guard(),
         })
+    }
+}
+
+impl AppState {
+    /// Puts the parts together over a store.
+    pub(crate) fn new(config: &Config, store: Arc<dyn Store>, large: Arc<dyn LargeBlobs>) -> Self {
+        let committer = Committer::start(Arc::clone(&store));
+        let limits = BlobLimits {
+            max_bytes: config.limits.max_blob_bytes,
+        };
+        let blobs = Blobs::new(Arc::clone(&store), committer.clone(), large, limits);
+        let tasks = TaskTracker::new();
+        let projects = Projects::new(ProjectDeps {
+            store: Arc::clone(&store),
+            committer: committer.clone(),
+            facts: BlobFacts::new(blobs.clone()),
+            blobs: blobs.clone(),
+            clock: config.clock,
+            timing: config.timing,
+            tasks: tasks.clone(),
+        });
+        Self {
+            projects,
+            tokens: Tokens::new(Arc::clone(&store), committer.clone()),
+            blobs,
+            store,
+            committer,
+            limits: config.limits,
+            clock: config.clock,
+            tasks,
+            stopping: CancellationToken::new(),
+        }
     }
 }
 
@@ -195,37 +229,6 @@ impl StartError {
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::TokenFormat(_))
     }
-}
-
-fn state(config: &Config, directory: &DataDirectory) -> Result<AppState, StartError> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory)?);
-    let large = Arc::new(BlobFiles::open(directory)?);
-    let committer = Committer::start(Arc::clone(&store));
-    let limits = BlobLimits {
-        max_bytes: config.limits.max_blob_bytes,
-    };
-    let blobs = Blobs::new(Arc::clone(&store), committer.clone(), large, limits);
-    let tasks = TaskTracker::new();
-    let projects = Projects::new(ProjectDeps {
-        store: Arc::clone(&store),
-        committer: committer.clone(),
-        facts: BlobFacts::new(blobs.clone()),
-        blobs: blobs.clone(),
-        clock: config.clock,
-        timing: config.timing,
-        tasks: tasks.clone(),
-    });
-    Ok(AppState {
-        projects,
-        tokens: Tokens::new(Arc::clone(&store), committer.clone()),
-        blobs,
-        store,
-        committer,
-        limits: config.limits,
-        clock: config.clock,
-        tasks,
-        stopping: CancellationToken::new(),
-    })
 }
 
 async fn within(limit: Duration, what: &str, step: impl Future<Output = ()>) {
