@@ -2,5 +2,8 @@
 
 pub mod api;
 pub mod claude;
+pub mod cli;
 pub mod command;
 pub mod config;
+pub mod control;
+pub mod engine;
