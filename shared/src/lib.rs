@@ -5,6 +5,7 @@
 //! seeding ([`seed`]) and the text diff ([`diff`]). Must not do: I/O, spawning, reading a clock,
 //! drawing randomness (a caller passes it in).
 
+pub mod codec;
 pub mod diff;
 pub mod id;
 pub mod path;

@@ -3,6 +3,7 @@
 //! Invariant 11 of the design starts here: no value of [`FilePath`] names anything outside the
 //! workspace, `.git` or `.uspark`. Links on disk are the agent's to resolve.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -147,6 +148,13 @@ impl FromStr for FilePath {
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Lets maps keyed by paths be searched by text; both order and hash as their text does.
+impl Borrow<str> for FilePath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -25,7 +25,7 @@ use yrs::{
 pub use project::{KeyChange, ProjectApplied, ProjectEdit, ProjectReplica};
 pub use text::TextReplica;
 
-use crate::update::{Scan, ScanError, scan};
+use crate::update::{BlockKind, Scan, ScanError, scan};
 
 /// The update that adds nothing, as Yjs encodes it: no blocks, no deletions.
 pub const EMPTY_UPDATE: [u8; 2] = [0, 0];
@@ -150,6 +150,12 @@ impl Replica {
         txn.encode_state_as_update_v1(&StateVector::default())
     }
 
+    /// The clock up to which a client's elements are here.
+    pub fn clock(&self, client: u64) -> u32 {
+        let known = self.doc.transact().state_vector();
+        known.get(&yrs::block::ClientID::new(client))
+    }
+
     /// Whether updates wait for others that never came.
     pub fn misses_updates(&self) -> bool {
         self.doc.transact().has_missing_updates()
@@ -176,13 +182,12 @@ impl Replica {
         let known = self.doc.transact().state_vector();
         let clock = |client: u64| known.get(&yrs::block::ClientID::new(client));
         let block = scan
-            .blocks
-            .iter()
+            .blocks()
+            .filter(|block| !matches!(block.kind, BlockKind::Skip))
             .any(|block| block.id.clock + block.len > clock(block.id.client));
         block
             || scan
-                .deletes
-                .iter()
+                .deletes()
                 .any(|range| range.start + range.len > clock(range.client))
     }
 

@@ -1,0 +1,158 @@
+//! Documents in memory, and what of them is in the log.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use uspark_shared::id::{BlobHash, DocumentName};
+use uspark_shared::replica::{ClientId, Replica, ReplicaError, TextReplica};
+
+use crate::store::{Origin, StoredDocument, Write};
+
+/// Updates in a log that are worth one snapshot: fewer load in under a millisecond.
+const COMPACT_AFTER: usize = 256;
+
+/// A document's place in its log.
+#[derive(Debug)]
+pub struct Log {
+    name: DocumentName,
+    next_seq: u64,
+    /// Updates since the last snapshot.
+    updates: usize,
+}
+
+impl Log {
+    /// Goes on where what was stored ends.
+    pub fn after(name: DocumentName, stored: &StoredDocument) -> Self {
+        Self {
+            name,
+            next_seq: stored.next_seq,
+            updates: stored.updates.len(),
+        }
+    }
+
+    /// The place of the last update; 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Whether nothing was ever stored.
+    pub fn is_empty(&self) -> bool {
+        self.next_seq == 1
+    }
+
+    /// Appends an update as it was received.
+    pub fn append(&mut self, update: Bytes, origin: Option<Origin>, at: u64) -> Write {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.updates += 1;
+        Write::Append {
+            name: self.name.clone(),
+            seq,
+            update,
+            origin,
+            at,
+        }
+    }
+
+    /// A snapshot in place of the log, when that is worth it.
+    pub fn compact(&mut self, replica: &Replica) -> Option<Write> {
+        if self.updates < COMPACT_AFTER {
+            return None;
+        }
+        self.updates = 1;
+        let (name, through) = (self.name.clone(), self.last_seq());
+        Some(Write::Compact {
+            name,
+            through,
+            state: replica.state().into(),
+        })
+    }
+}
+
+/// A text document in memory.
+pub struct LiveText {
+    /// The text.
+    pub replica: TextReplica,
+    /// Its log.
+    pub log: Log,
+    /// The seed, while the log is empty: it goes there before the first update does.
+    pub seed: Option<Bytes>,
+    /// Since when there are edits that are not settled.
+    pub unsettled: Option<Unsettled>,
+    /// When it was last of use.
+    pub used: Instant,
+}
+
+/// Edits that wait to be settled.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsettled {
+    /// When the first of them came.
+    pub first: Instant,
+    /// When the last one came.
+    pub last: Instant,
+    /// The same in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A text document as the loader hands it over.
+pub struct LoadedText {
+    replica: TextReplica,
+    log: Log,
+    seed: Option<Bytes>,
+}
+
+impl LoadedText {
+    /// Builds the replica of what was stored, or of the seed if nothing was.
+    pub fn build(
+        name: DocumentName,
+        stored: &StoredDocument,
+        seed: Option<Vec<u8>>,
+        client: ClientId,
+    ) -> Result<Self, ReplicaError> {
+        let replica = TextReplica::new(client);
+        for update in stored
+            .updates
+            .iter()
+            .map(Bytes::as_ref)
+            .chain(seed.as_deref())
+        {
+            replica.apply(update)?;
+        }
+        Ok(Self {
+            replica,
+            log: Log::after(name, stored),
+            seed: seed.map(Bytes::from),
+        })
+    }
+
+    /// Takes it into use. `settled` is the content that is known to be settled.
+    pub fn live(self, settled: &BlobHash, now: Instant, at: u64) -> LiveText {
+        let Self { replica, log, seed } = self;
+        // Edits that were stored but not settled before a restart.
+        let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
+        let unsettled = differs.then_some(Unsettled {
+            first: now,
+            last: now,
+            at,
+        });
+        LiveText {
+            replica,
+            log,
+            seed,
+            unsettled,
+            used: now,
+        }
+    }
+}
+
+impl LiveText {
+    /// Notes an edit.
+    pub fn edited(&mut self, now: Instant, at: u64) {
+        let first = self.unsettled.map_or(now, |unsettled| unsettled.first);
+        self.unsettled = Some(Unsettled {
+            first,
+            last: now,
+            at,
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! The project's paths, indexed: which document lies where, and which names collide.
+//!
+//! A mirror of `files` that holds only what parses. The owner keeps it equal to its replica.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use uspark_shared::id::DocId;
+use uspark_shared::path::FilePath;
+use uspark_shared::schema::Entry;
+
+/// Every path of a project.
+#[derive(Debug, Default)]
+pub struct Tree {
+    entries: BTreeMap<FilePath, Entry>,
+    /// Where each document lies, the path that was set last at the end. More than one only until
+    /// the repairs are through.
+    by_doc: HashMap<DocId, Vec<FilePath>>,
+    /// From what a file system may confuse to the path that was there first.
+    by_collision: HashMap<String, FilePath>,
+}
+
+impl Tree {
+    /// The entry at a path.
+    pub fn get(&self, path: &FilePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// Every path, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&FilePath, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Where a text document lies.
+    pub fn path_of(&self, doc: &DocId) -> Option<&FilePath> {
+        self.paths_of(doc).last()
+    }
+
+    /// Every path that names a text document, the one set last at the end.
+    pub fn paths_of(&self, doc: &DocId) -> &[FilePath] {
+        self.by_doc.get(doc).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sets a path, and gives what was there.
+    pub fn set(&mut self, path: &FilePath, entry: Entry) -> Option<Entry> {
+        let before = self.remove(path);
+        if let Some(doc) = entry.doc() {
+            self.by_doc
+                .entry(doc.clone())
+                .or_default()
+                .push(path.clone());
+        }
+        self.by_collision
+            .entry(path.collision_key())
+            .or_insert_with(|| path.clone());
+        self.entries.insert(path.clone(), entry);
+        before
+    }
+
+    /// Removes a path, and gives what was there.
+    pub fn remove(&mut self, path: &FilePath) -> Option<Entry> {
+        let before = self.entries.remove(path)?;
+        if let Some(doc) = before.doc()
+            && let Some(paths) = self.by_doc.get_mut(doc)
+        {
+            paths.retain(|other| other != path);
+            if paths.is_empty() {
+                self.by_doc.remove(doc);
+            }
+        }
+        let key = path.collision_key();
+        if self.by_collision.get(&key) == Some(path) {
+            self.by_collision.remove(&key);
+        }
+        Some(before)
+    }
+
+    /// Another path that some file system would take for this one.
+    pub fn collides_with(&self, path: &FilePath) -> Option<&FilePath> {
+        self.by_collision
+            .get(&path.collision_key())
+            .filter(|other| *other != path)
+    }
+
+    /// The innermost path above this one that has an entry: a file where a directory is needed.
+    pub fn above(&self, path: &FilePath) -> Option<FilePath> {
+        path.ancestors()
+            .find(|ancestor| self.entries.contains_key(ancestor))
+    }
+
+    /// Whether anything lies below this path.
+    pub fn has_below(&self, path: &FilePath) -> bool {
+        let from = format!("{path}/");
+        let mut below = self
+            .entries
+            .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
+        below.next().is_some_and(|(next, _)| next.is_below(path))
+    }
+
+    /// The first of `path`, `path-2`, `path-3`, … that is free.
+    pub fn free(&self, path: FilePath) -> FilePath {
+        if !self.entries.contains_key(&path) {
+            return path;
+        }
+        let numbered = |n: u32| format!("{path}-{n}").parse::<FilePath>().ok();
+        (2..u32::MAX)
+            .filter_map(numbered)
+            .find(|name| !self.entries.contains_key(name))
+            .unwrap_or(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(s: &str) -> FilePath {
+        s.parse().unwrap()
+    }
+
+    fn text(doc: &str) -> Entry {
+        Entry::Text {
+            doc: doc.parse().unwrap(),
+            seed: uspark_shared::id::BlobHash::of(b""),
+            mode: 0o644,
+            mtime: 0,
+        }
+    }
+
+    #[test]
+    fn documents_follow_their_path() {
+        let mut tree = Tree::default();
+        let doc = "d".parse().unwrap();
+        tree.set(&path("a"), text("d"));
+        tree.set(&path("b"), text("d"));
+        tree.remove(&path("a"));
+        assert_eq!(tree.path_of(&doc), Some(&path("b")));
+        tree.set(&path("b"), Entry::Dir);
+        assert_eq!(tree.path_of(&doc), None);
+    }
+
+    #[test]
+    fn collisions_are_seen_from_every_side() {
+        let mut tree = Tree::default();
+        tree.set(&path("src/Main.rs"), text("d"));
+        assert_eq!(
+            tree.collides_with(&path("SRC/main.rs")),
+            Some(&path("src/Main.rs"))
+        );
+        assert_eq!(tree.collides_with(&path("src/Main.rs")), None);
+        assert_eq!(
+            tree.above(&path("src/Main.rs/x/y")),
+            Some(path("src/Main.rs"))
+        );
+        assert!(tree.has_below(&path("src")) && !tree.has_below(&path("sr")));
+        tree.remove(&path("src/Main.rs"));
+        assert_eq!(tree.collides_with(&path("SRC/main.rs")), None);
+    }
+
+    #[test]
+    fn a_free_name_is_free() {
+        let mut tree = Tree::default();
+        assert_eq!(tree.free(path("a")), path("a"));
+        tree.set(&path("a"), Entry::Dir);
+        tree.set(&path("a-2"), Entry::Dir);
+        assert_eq!(tree.free(path("a")), path("a-3"));
+    }
+}

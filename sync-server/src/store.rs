@@ -1,0 +1,231 @@
+//! The seam behind which everything durable lies, except the bytes of large blobs.
+//!
+//! Owns: the [`Store`] trait in the server's own verbs, its records and errors, and the
+//! [`committer`] through which all writes pass. Must not do: read a clock, draw ids, interpret an
+//! update, decide who may do what.
+//!
+//! Invariants:
+//! - A group of writes is atomic: all of it is durable, or none of it has any effect.
+//! - A refused group harms no other group, and so no other document.
+//! - What [`Store::commit`] reported as done survives kill -9 and a power cut.
+//! - Nothing above this module knows SQLite, a path, or that there is one process.
+
+pub mod committer;
+#[cfg(test)]
+mod contract;
+mod directory;
+mod files;
+mod memory;
+mod records;
+mod sqlite;
+#[doc(hidden)]
+pub mod testing;
+
+use std::sync::Arc;
+
+use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
+
+use crate::access::{TokenId, TokenRecord};
+
+pub use committer::{CommitError, Committer};
+pub use directory::DataDirectory;
+pub use files::BlobFiles;
+pub use memory::MemoryStore;
+pub use records::{
+    AuditRecord, BlobBody, Origin, OriginSpan, ProjectRecord, Reader, SettledVersion, StoredBlob,
+    StoredDocument, TextRecord, Write,
+};
+pub use sqlite::SqliteStore;
+
+/// Where documents, projects, texts, small blobs, tokens and the audit log are kept.
+///
+/// All calls block: on the async side, writes go through the [`Committer`] and reads through
+/// [`read`]. Limits count rows; what a page does not hold comes with the next call.
+pub trait Store: Send + Sync + 'static {
+    /// Makes a batch durable: each inner vector is one caller's group, applied in order.
+    ///
+    /// Answers one [`Outcome`] for each group, in order. A refused group has no effect and
+    /// harms no other. On `Err` no group is to be taken for durable, though after a failing disk
+    /// some may turn out to be there: whoever wrote must load again. An empty group in the batch
+    /// still makes the store write, so that it can be used as a probe.
+    fn commit(&self, batch: &[Vec<Write>]) -> Result<Vec<Outcome>, StoreError>;
+
+    /// The epoch: drawn at random when the store was first made, and never changed.
+    fn epoch(&self) -> &str;
+
+    /// One project.
+    fn project(&self, id: &ProjectId) -> Result<Option<ProjectRecord>, StoreError>;
+
+    /// Projects by id, those after `after`.
+    fn projects(
+        &self,
+        after: Option<&ProjectId>,
+        limit: usize,
+    ) -> Result<Vec<ProjectRecord>, StoreError>;
+
+    /// All that is stored of a document; an unknown one is empty.
+    fn load(&self, name: &DocumentName) -> Result<StoredDocument, StoreError>;
+
+    /// Who wrote which updates of a document, newest first.
+    fn origins(&self, name: &DocumentName, limit: usize) -> Result<Vec<OriginSpan>, StoreError>;
+
+    /// One text document's record.
+    fn text(&self, project: &ProjectId, doc: &DocId) -> Result<Option<TextRecord>, StoreError>;
+
+    /// Every text document of a project by id, with its newest settled version.
+    fn texts(
+        &self,
+        project: &ProjectId,
+    ) -> Result<Vec<(TextRecord, Option<SettledVersion>)>, StoreError>;
+
+    /// A text's settled versions with the project's `seq` of each, newest first.
+    fn settled(
+        &self,
+        project: &ProjectId,
+        doc: &DocId,
+        limit: usize,
+    ) -> Result<Vec<(u64, SettledVersion)>, StoreError>;
+
+    /// Texts with updates that no settled version holds.
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError>;
+
+    /// A blob, if `reader` may read it; unknown and forbidden answer alike.
+    fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError>;
+
+    /// One token, revoked and expired ones too.
+    fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError>;
+
+    /// The tokens of one project, or all of the server, by id.
+    fn tokens(&self, project: Option<&ProjectId>) -> Result<Vec<TokenRecord>, StoreError>;
+
+    /// The audit log in order, each record with its number, those after number `after`.
+    fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
+}
+
+/// What became of one group in a batch that was committed.
+pub type Outcome = Result<(), Refused>;
+
+/// Why a group of writes had no effect, though the store is well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another owner of the document has written at this place: this one is stale.
+    #[error("update {seq} of document `{name}` was written by another owner")]
+    SequenceTaken {
+        /// The document.
+        name: DocumentName,
+        /// The place that was taken.
+        seq: u64,
+    },
+    /// The project does not exist, or no longer.
+    #[error("there is no project `{0}`")]
+    NoSuchProject(ProjectId),
+    /// A project of this id exists.
+    #[error("there is a project `{0}` already")]
+    ProjectExists(ProjectId),
+    /// The token does not exist.
+    #[error("there is no token `{0}`")]
+    NoSuchToken(TokenId),
+    /// A token of this id exists; tokens are never changed, only revoked.
+    #[error("there is a token `{0}` already")]
+    TokenExists(TokenId),
+}
+
+/// What is wrong with the store itself. `place` names the file or directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room: nothing of what was being written is kept.
+    #[error("no space left to write {place}")]
+    Full {
+        /// What could not be written.
+        place: String,
+    },
+    /// It may be read at most.
+    #[error("{place} cannot be written: {detail}")]
+    ReadOnly {
+        /// What could not be written.
+        place: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// It is damaged, or not ours.
+    #[error("{place} is damaged or no data of uspark: {detail}")]
+    Corrupt {
+        /// What is damaged.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A newer version of the server wrote it.
+    #[error("{place} has format {found}, this server knows formats up to {known}")]
+    Newer {
+        /// The database.
+        place: String,
+        /// Its format.
+        found: i64,
+        /// The newest one known here.
+        known: i64,
+    },
+    /// Another server works on it.
+    #[error("{place} is in use by another sync-server")]
+    InUse {
+        /// The data directory.
+        place: String,
+    },
+    /// Anything else the system said.
+    #[error("{place}: {detail}")]
+    Failed {
+        /// What was being read or written.
+        place: String,
+        /// The system's words.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    /// What an operator can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Full { .. } => Some("free some space: a running server goes on by itself"),
+            Self::ReadOnly { .. } => {
+                Some("give the server's user write access, or choose another place with --data")
+            }
+            Self::Corrupt { .. } => {
+                Some("keep a copy, then restore the data directory from a backup")
+            }
+            Self::Newer { .. } => Some("start the version of sync-server that wrote it"),
+            Self::InUse { .. } => {
+                Some("stop the other server, or choose another place with --data")
+            }
+            Self::Failed { .. } => None,
+        }
+    }
+
+    /// Says what went wrong with a file or directory.
+    pub(crate) fn io(place: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let (place, detail) = (place.to_string(), error.to_string());
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { place },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::ReadOnly { place, detail }
+            }
+            _ => Self::Failed { place, detail },
+        }
+    }
+}
+
+/// Runs a blocking read of the store off the async threads.
+pub async fn read<T, F>(store: &Arc<dyn Store>, query: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+{
+    let store = Arc::clone(store);
+    let task = tokio::task::spawn_blocking(move || query(&*store));
+    task.await.unwrap_or_else(|error| {
+        Err(StoreError::Failed {
+            place: "a read of the store".into(),
+            detail: error.to_string(),
+        })
+    })
+}

@@ -1,0 +1,197 @@
+//! Large blobs as files: `blobs/ab/cdef…`, named by their hash.
+//!
+//! Owns: the directory `blobs`. A blob is written to `blobs/incoming`, synced, renamed to its
+//! name, and the directory synced: under a blob's name there is never a part of it. What a crash
+//! may leave is in `incoming`, and removed at the next start.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module owns the files of large blobs"
+)]
+
+use std::io::{self, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io::ErrorKind};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tempfile::TempPath;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use uspark_shared::id::BlobHash;
+
+use super::directory::{make_directory, sync_directory};
+use super::{DataDirectory, StoreError};
+use crate::blobs::{BytesStream, LargeBlobs, Receiving};
+
+/// Most bytes that a reader holds of a file at once.
+const READ_CHUNK: usize = 128 << 10;
+
+/// Large blobs in the data directory.
+#[derive(Debug)]
+pub struct BlobFiles {
+    root: Arc<Path>,
+    _directory: DataDirectory,
+}
+
+impl BlobFiles {
+    /// Opens the directory, or makes it, and removes what a crash left of uploads.
+    pub fn open(directory: &DataDirectory) -> Result<Self, StoreError> {
+        let root = directory.blobs();
+        let open = || {
+            let made = make_directory(&root)?;
+            let made_incoming = make_directory(&incoming(&root))?;
+            if made || made_incoming {
+                sync_directory(&root)?;
+                sync_directory(directory.path())?;
+            }
+            for stale in fs::read_dir(incoming(&root))? {
+                fs::remove_file(stale?.path())?;
+            }
+            io::Result::Ok(())
+        };
+        open().map_err(|error| StoreError::io(root.display(), &error))?;
+        Ok(Self {
+            root: root.into(),
+            _directory: directory.clone(),
+        })
+    }
+
+    fn path(&self, hash: &BlobHash) -> PathBuf {
+        path_of(&self.root, hash)
+    }
+}
+
+impl LargeBlobs for BlobFiles {
+    fn put(&self) -> BoxFuture<'_, Result<Box<dyn Receiving>, StoreError>> {
+        let root = Arc::clone(&self.root);
+        async move {
+            let place = root.display().to_string();
+            let made = blocking(move || {
+                let temp = tempfile::Builder::new()
+                    .prefix("upload-")
+                    .tempfile_in(incoming(&root));
+                temp.map(|temp| (root, temp))
+            });
+            let (root, temp) = made.await.map_err(|error| StoreError::io(place, &error))?;
+            let (file, temp) = temp.into_parts();
+            Ok(Box::new(IncomingFile {
+                file: File::from_std(file),
+                temp,
+                root,
+            }) as _)
+        }
+        .boxed()
+    }
+
+    fn get(&self, hash: &BlobHash, range: Range<u64>) -> BoxFuture<'_, io::Result<BytesStream>> {
+        let path = self.path(hash);
+        async move {
+            let mut file = File::open(&path).await?;
+            file.seek(SeekFrom::Start(range.start)).await?;
+            let left = range.end.saturating_sub(range.start);
+            Ok(stream::try_unfold((file, left), next_chunk).boxed())
+        }
+        .boxed()
+    }
+
+    fn has(&self, hash: &BlobHash) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        let path = self.path(hash);
+        async move {
+            match tokio::fs::metadata(&path).await {
+                Ok(found) => Ok(Some(found.len())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(StoreError::io(path.display(), &error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Reads up to one chunk of the `left` bytes that are wanted.
+async fn next_chunk((mut file, left): (File, u64)) -> io::Result<Option<(Bytes, (File, u64))>> {
+    if left == 0 {
+        return Ok(None);
+    }
+    let want = left.min(READ_CHUNK as u64);
+    let mut chunk = BytesMut::with_capacity(want as usize);
+    (&mut file).take(want).read_buf(&mut chunk).await?;
+    if chunk.is_empty() {
+        return Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "the blob's file is cut",
+        ));
+    }
+    let left = left - chunk.len() as u64;
+    Ok(Some((chunk.freeze(), (file, left))))
+}
+
+/// A file in `incoming`; dropping its path removes it.
+struct IncomingFile {
+    file: File,
+    temp: TempPath,
+    root: Arc<Path>,
+}
+
+impl IncomingFile {
+    fn failed(&self, error: &io::Error) -> StoreError {
+        StoreError::io(self.temp.display(), error)
+    }
+}
+
+impl Receiving for IncomingFile {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let written = self.file.write_all(&bytes).await;
+            written.map_err(|error| self.failed(&error))
+        }
+        .boxed()
+    }
+
+    fn keep(mut self: Box<Self>, hash: BlobHash) -> BoxFuture<'static, Result<(), StoreError>> {
+        async move {
+            // The last write may still be on its way; its error comes out here.
+            let flushed = self.file.flush().await;
+            let synced = match flushed {
+                Ok(()) => self.file.sync_all().await,
+                failed => failed,
+            };
+            synced.map_err(|error| self.failed(&error))?;
+            let Self { temp, root, .. } = *self;
+            let path = path_of(&root, &hash);
+            let place = path.display().to_string();
+            let kept = blocking(move || keep_file(&root, temp, &path)).await;
+            kept.map_err(|error| StoreError::io(place, &error))
+        }
+        .boxed()
+    }
+}
+
+fn keep_file(root: &Path, temp: TempPath, path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(root);
+    make_directory(directory)?;
+    temp.persist(path)?;
+    sync_directory(directory)?;
+    // Not only when it was made just now: who made it may not have synced it yet.
+    sync_directory(root)
+}
+
+fn incoming(root: &Path) -> PathBuf {
+    root.join("incoming")
+}
+
+fn path_of(root: &Path, hash: &BlobHash) -> PathBuf {
+    let name = hash.to_string();
+    let (directory, file) = name.split_at(2);
+    root.join(directory).join(file)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+}

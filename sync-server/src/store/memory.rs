@@ -1,0 +1,338 @@
+//! The store in memory: for tests, and for a server that shall leave nothing behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
+
+use super::{
+    AuditRecord, BlobBody, Origin, OriginSpan, Outcome, ProjectRecord, Reader, Refused,
+    SettledVersion, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+};
+use crate::access::{TokenId, TokenRecord, TokenScope};
+
+/// Documents, projects, texts, small blobs, tokens and audit in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    epoch: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct State {
+    projects: BTreeMap<ProjectId, Arc<Project>>,
+    blobs: BTreeMap<BlobHash, StoredBlob>,
+    tokens: BTreeMap<TokenId, TokenRecord>,
+    audit: Vec<AuditRecord>,
+}
+
+#[derive(Debug, Clone)]
+struct Project {
+    record: ProjectRecord,
+    documents: BTreeMap<Option<DocId>, Document>,
+    texts: BTreeMap<DocId, TextRecord>,
+    settled: BTreeMap<DocId, Vec<(u64, SettledVersion)>>,
+    /// The last update of each text that a settled version holds.
+    settled_through: BTreeMap<DocId, u64>,
+    blobs: BTreeSet<BlobHash>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Document {
+    through: u64,
+    snapshot: Option<Bytes>,
+    updates: BTreeMap<u64, Bytes>,
+    origins: BTreeMap<u64, (u64, Option<Origin>)>,
+}
+
+impl MemoryStore {
+    /// An empty store; the caller draws the epoch.
+    pub fn new(epoch: impl Into<String>) -> Self {
+        Self {
+            epoch: epoch.into(),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of_project<T: Default>(&self, id: &ProjectId, read: impl FnOnce(&Project) -> T) -> T {
+        self.state()
+            .projects
+            .get(id)
+            .map_or_else(T::default, |project| read(project))
+    }
+}
+
+impl State {
+    fn project(&mut self, id: &ProjectId) -> Result<&mut Project, Refused> {
+        let project = self.projects.get_mut(id);
+        project
+            .map(Arc::make_mut)
+            .ok_or_else(|| Refused::NoSuchProject(id.clone()))
+    }
+
+    fn document(&mut self, name: &DocumentName) -> Result<&mut Document, Refused> {
+        let project = self.project(&name.project)?;
+        Ok(project.documents.entry(name.text.clone()).or_default())
+    }
+
+    /// Applies one write. Refuses before it changes anything.
+    fn apply(&mut self, write: &Write) -> Outcome {
+        match write {
+            Write::CreateProject(record) => {
+                if self.projects.contains_key(&record.id) {
+                    return Err(Refused::ProjectExists(record.id.clone()));
+                }
+                self.projects
+                    .insert(record.id.clone(), Arc::new(Project::new(record.clone())));
+            }
+            Write::DeleteProject(id) => {
+                self.projects
+                    .remove(id)
+                    .ok_or_else(|| Refused::NoSuchProject(id.clone()))?;
+                let scope = TokenScope::Project(id.clone());
+                self.tokens.retain(|_, token| token.scope != scope);
+            }
+            Write::Append {
+                name,
+                seq,
+                update,
+                origin,
+                at,
+            } => {
+                let document = self.document(name)?;
+                if *seq <= document.through || document.updates.contains_key(seq) {
+                    return Err(Refused::SequenceTaken {
+                        name: name.clone(),
+                        seq: *seq,
+                    });
+                }
+                document.updates.insert(*seq, update.clone());
+                let before = document.origins.range(..*seq).next_back();
+                if before.map(|(_, (_, origin))| origin).unwrap_or(&None) != origin {
+                    document.origins.insert(*seq, (*at, origin.clone()));
+                }
+            }
+            Write::Compact {
+                name,
+                through,
+                state,
+            } => {
+                let document = self.document(name)?;
+                if *through > document.through {
+                    document.through = *through;
+                    document.snapshot = Some(state.clone());
+                    document.updates.retain(|seq, _| seq > through);
+                }
+            }
+            Write::PutText(text) => {
+                let project = self.project(&text.project)?;
+                project.texts.insert(text.doc.clone(), text.clone());
+            }
+            Write::Settle {
+                project,
+                doc,
+                version,
+                project_seq,
+                doc_seq,
+            } => {
+                let project = self.project(project)?;
+                let through = project.settled_through.entry(doc.clone()).or_default();
+                *through = (*through).max(*doc_seq);
+                let history = project.settled.entry(doc.clone()).or_default();
+                let place = history.partition_point(|(seq, _)| seq <= project_seq);
+                history.insert(place, (*project_seq, *version));
+            }
+            Write::PutBlob {
+                project,
+                hash,
+                body,
+            } => {
+                self.project(project)?.blobs.insert(*hash);
+                self.blobs.entry(*hash).or_insert_with(|| match body {
+                    BlobBody::Inline(bytes) => StoredBlob::Inline(bytes.clone()),
+                    BlobBody::External { size } => StoredBlob::External { size: *size },
+                });
+            }
+            Write::PutToken(token) => {
+                if let TokenScope::Project(project) = &token.scope {
+                    self.project(project)?;
+                }
+                if self.tokens.contains_key(&token.id) {
+                    return Err(Refused::TokenExists(token.id.clone()));
+                }
+                self.tokens.insert(token.id.clone(), token.clone());
+            }
+            Write::RevokeToken { id, at } => {
+                let token = self.tokens.get_mut(id);
+                let token = token.ok_or_else(|| Refused::NoSuchToken(id.clone()))?;
+                token.revoked_at.get_or_insert(*at);
+            }
+            Write::Audit(record) => self.audit.push(record.clone()),
+        }
+        Ok(())
+    }
+}
+
+impl Project {
+    fn new(record: ProjectRecord) -> Self {
+        Self {
+            record,
+            documents: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            settled_through: BTreeMap::new(),
+            blobs: BTreeSet::new(),
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&self, batch: &[Vec<Write>]) -> Result<Vec<Outcome>, StoreError> {
+        let mut state = self.state();
+        let apply_group = |group: &Vec<Write>| {
+            // A single write undoes nothing; projects are shared with the copy until they change.
+            let before = (group.len() > 1).then(|| state.clone());
+            let outcome = group.iter().try_for_each(|write| state.apply(write));
+            if let (Err(_), Some(before)) = (&outcome, before) {
+                *state = before;
+            }
+            outcome
+        };
+        Ok(batch.iter().map(apply_group).collect())
+    }
+
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    fn project(&self, id: &ProjectId) -> Result<Option<ProjectRecord>, StoreError> {
+        Ok(self.of_project(id, |project| Some(project.record.clone())))
+    }
+
+    fn projects(
+        &self,
+        after: Option<&ProjectId>,
+        limit: usize,
+    ) -> Result<Vec<ProjectRecord>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let page = state.projects.range((from, Bound::Unbounded)).take(limit);
+        Ok(page.map(|(_, project)| project.record.clone()).collect())
+    }
+
+    fn load(&self, name: &DocumentName) -> Result<StoredDocument, StoreError> {
+        let stored = self.of_project(&name.project, |project| {
+            let document = project.documents.get(&name.text)?;
+            let last = document
+                .updates
+                .last_key_value()
+                .map_or(document.through, |(seq, _)| *seq);
+            let updates = document.snapshot.iter().chain(document.updates.values());
+            Some(StoredDocument {
+                updates: updates.cloned().collect(),
+                next_seq: last + 1,
+            })
+        });
+        Ok(stored.unwrap_or(StoredDocument {
+            updates: Vec::new(),
+            next_seq: 1,
+        }))
+    }
+
+    fn origins(&self, name: &DocumentName, limit: usize) -> Result<Vec<OriginSpan>, StoreError> {
+        Ok(self.of_project(&name.project, |project| {
+            let spans = project.documents.get(&name.text).into_iter();
+            let spans = spans
+                .flat_map(|document| document.origins.iter().rev())
+                .take(limit);
+            spans
+                .map(|(&from_seq, (at, origin))| OriginSpan {
+                    from_seq,
+                    at: *at,
+                    origin: origin.clone(),
+                })
+                .collect()
+        }))
+    }
+
+    fn text(&self, project: &ProjectId, doc: &DocId) -> Result<Option<TextRecord>, StoreError> {
+        Ok(self.of_project(project, |project| project.texts.get(doc).cloned()))
+    }
+
+    fn texts(
+        &self,
+        project: &ProjectId,
+    ) -> Result<Vec<(TextRecord, Option<SettledVersion>)>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let newest = |doc| Some(project.settled.get(doc)?.last()?.1);
+            project
+                .texts
+                .iter()
+                .map(|(doc, text)| (text.clone(), newest(doc)))
+                .collect()
+        }))
+    }
+
+    fn settled(
+        &self,
+        project: &ProjectId,
+        doc: &DocId,
+        limit: usize,
+    ) -> Result<Vec<(u64, SettledVersion)>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let history = project.settled.get(doc).into_iter().flatten();
+            history.rev().take(limit).copied().collect()
+        }))
+    }
+
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let through = |doc| project.settled_through.get(doc).copied().unwrap_or(0);
+            let texts = project.documents.iter().filter_map(|(doc, document)| {
+                let doc = doc.as_ref().filter(|doc| project.texts.contains_key(doc))?;
+                let last = document.updates.keys().next_back().copied();
+                (last.unwrap_or(0).max(document.through) > through(doc)).then(|| doc.clone())
+            });
+            texts.collect()
+        }))
+    }
+
+    fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {
+        let granted = match reader {
+            Reader::Any => true,
+            Reader::Project(project) => {
+                self.of_project(project, |project| project.blobs.contains(hash))
+            }
+        };
+        Ok(self.state().blobs.get(hash).filter(|_| granted).cloned())
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
+        Ok(self.state().tokens.get(id).cloned())
+    }
+
+    fn tokens(&self, project: Option<&ProjectId>) -> Result<Vec<TokenRecord>, StoreError> {
+        let scope = project.cloned().map(TokenScope::Project);
+        let state = self.state();
+        let wanted = state
+            .tokens
+            .values()
+            .filter(|t| scope.as_ref().is_none_or(|s| t.scope == *s));
+        Ok(wanted.cloned().collect())
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        let state = self.state();
+        let numbered = (1..).zip(state.audit.iter().cloned());
+        Ok(numbered
+            .skip_while(|(number, _)| *number <= after)
+            .take(limit)
+            .collect())
+    }
+}
