@@ -29,4 +29,5 @@ pub trait Agent: Clone + Send + Sync + 'static {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests;

@@ -224,7 +224,13 @@ pub struct WatchClaude {
 #[derive(Debug, Args)]
 pub struct Run {
     /// Run Claude Code with this prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "command", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with = "command",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub prompt: Option<String>,
     /// Run this command instead
     #[arg(last = true, value_name = "CMD")]

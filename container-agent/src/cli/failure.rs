@@ -108,11 +108,12 @@ impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let (message, _) = text
-            .split_once("For more information")
-            .unwrap_or((text, ""));
-        Self::usage(message.trim_end())
-            .hint("`uspark help` and `--help` after any command show what may be written")
+        // Clap's paragraphs: what is wrong, tips, the usage, where to read more.
+        let mut paragraphs = text.split("\n\n").map(str::trim);
+        let message = paragraphs.next().unwrap_or_default();
+        let usage = paragraphs.find_map(|text| text.strip_prefix("Usage: "));
+        let usage = usage.unwrap_or("uspark <COMMAND>");
+        Self::usage(message).hint(format!("{usage}   (--help shows examples)"))
     }
 }
 
@@ -197,6 +198,7 @@ impl From<CommandError> for Failure {
 mod tests {
     use std::io;
 
+    use super::super::args::Cli;
     use super::*;
 
     #[test]
@@ -217,9 +219,11 @@ mod tests {
 
     #[test]
     fn wrong_usage_keeps_claps_words_and_gets_our_hint() {
-        let arguments = ["uspark", "pull", "--project-id", "../x"].map(Into::into);
-        let error = super::super::args::Cli::parse_from_arguments(arguments).unwrap_err();
-        let failure = Failure::from(error);
+        let parse = |words: &[&str]| {
+            let error = Cli::parse_from_arguments(words.iter().map(Into::into)).unwrap_err();
+            Failure::from(error)
+        };
+        let failure = parse(&["uspark", "pull", "--project-id", "../x"]);
         assert_eq!(failure.exit, USAGE);
         assert!(
             failure.message.contains("`../x` is no valid id"),
@@ -227,7 +231,9 @@ mod tests {
             failure.message
         );
         assert!(!failure.lines().contains("For more information"));
-        assert!(failure.lines().ends_with('\n') && failure.lines().contains("\nhint: "));
+        let unknown = parse(&["uspark", "pull", "--fly"]);
+        assert_eq!(unknown.message, "unexpected argument '--fly' found");
+        assert!(unknown.hint.unwrap().starts_with("uspark pull "));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl ControlClient {
     /// Asks what the agent is doing.
     pub async fn status(&mut self) -> Result<StatusView, ControlError> {
         match self.ask(&Request::Status, ANSWER_TIMEOUT).await? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             other => Err(odd(&other)),
         }
     }

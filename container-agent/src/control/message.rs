@@ -45,7 +45,7 @@ pub struct ToolStart {
 #[serde(rename_all = "camelCase")]
 pub enum Reply {
     /// To [`Request::Status`].
-    Status(StatusView),
+    Status(Box<StatusView>),
     /// To [`Request::Barrier`].
     Report(ReportView),
     /// The request was not understood.

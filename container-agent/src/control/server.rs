@@ -101,7 +101,7 @@ async fn serve_peer(mut peer: UnixStream, agent: impl Agent) -> io::Result<()> {
     };
     while let Some(line) = socket::read_line(&mut reader, MAX_REQUEST_BYTES).await? {
         let reply = match serde_json::from_slice(&line) {
-            Ok(Request::Status) => Reply::Status(agent.status().await),
+            Ok(Request::Status) => Reply::Status(agent.status().await.into()),
             Ok(Request::Barrier { timeout_ms }) => {
                 Reply::Report(agent.barrier(Duration::from_millis(timeout_ms)).await)
             }
