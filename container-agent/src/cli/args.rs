@@ -176,7 +176,8 @@ pub struct Place {
     /// The workspace; else the current directory
     #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
     pub workspace: Option<PathBuf>,
-    /// How long to wait for the other side without any progress: seconds, or 500ms, 60s, 5m
+    /// How long to wait at the end for the last sync, and before that while nothing moves: seconds,
+    /// or 500ms, 60s, 5m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = parse_timeout)]
     pub sync_timeout: Duration,
 }

@@ -1,12 +1,12 @@
 //! `auth`: keep, show and forget tokens.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::args;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, now_ms, span};
 use super::place::{Connection, find_server};
 use crate::api::{Access, Api, TokenInfo};
 use crate::config::{Secret, UserConfig};
@@ -95,25 +95,6 @@ fn access(access: Access) -> &'static str {
         Access::Write => "write",
         Access::Admin => "admin",
     }
-}
-
-/// A span of time in its two largest units.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

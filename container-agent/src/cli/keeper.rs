@@ -137,18 +137,22 @@ impl Keeper {
         }
     }
 
-    /// Waits once more for everything to be equal, for at most `timeout`, and ends the session.
-    /// The agent of another process goes on.
-    pub async fn finish(mut self, timeout: Duration) -> Result<Finished, Failure> {
+    /// Waits for everything to be equal, for at most `timeout`, and ends the session. The agent of
+    /// another process goes on.
+    pub async fn finish(self, timeout: Duration) -> Result<Finished, Failure> {
         let deadline = Instant::now() + timeout;
-        let report = self.barrier(timeout).await?;
-        let Self::Own(own) = self else {
-            return Ok(Finished {
-                report,
-                changes: Vec::new(),
-            });
+        let own = match self {
+            Self::Own(own) => *own,
+            Self::Other(mut client) => {
+                return Ok(Finished {
+                    report: client.barrier(timeout).await?,
+                    changes: Vec::new(),
+                });
+            }
         };
         if let Some(control) = own.control {
+            // Others may ask while the last changes go out; the socket goes before the lock.
+            own.session.handle().barrier(deadline).await;
             control.stop().await;
         }
         let left = deadline.saturating_duration_since(Instant::now());

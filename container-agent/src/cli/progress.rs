@@ -64,7 +64,7 @@ pub enum Changes {
 }
 
 impl Reporter {
-    /// Starts to print: a bar on a terminal, a line now and then elsewhere.
+    /// Starts to print: a bar on a terminal for what has an end, a line now and then elsewhere.
     pub fn start(changes: Changes) -> io::Result<Self> {
         let state = Arc::new(Mutex::new(State {
             changes: (changes == Changes::Listed).then(Vec::new),
@@ -75,7 +75,7 @@ impl Reporter {
         let thread = std::thread::Builder::new()
             .name("progress".into())
             .spawn(move || {
-                let mut printer = Printer::new();
+                let mut printer = Printer::new(changes);
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
                     printer.print(&shared);
                 }
@@ -182,8 +182,9 @@ struct Printer {
 }
 
 impl Printer {
-    fn new() -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+    fn new(changes: Changes) -> Self {
+        let has_bar = changes == Changes::Listed && io::stderr().is_terminal();
+        let bar = has_bar.then(|| {
             let style = ProgressStyle::with_template("{spinner} {pos}/{len} paths {wide_bar}")
                 .expect("the template is valid");
             ProgressBar::new(0).with_style(style)

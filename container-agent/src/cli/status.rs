@@ -1,12 +1,13 @@
 //! `status`: what the agent of a workspace is doing.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::args;
 use super::failure::Failure;
-use super::output::{Output, not_equal, of};
+use super::output::{Output, not_equal, now_ms, of, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;
@@ -77,6 +78,10 @@ fn describe(status: &StatusView) -> String {
         report.sent,
         report.received,
     );
+    if let Some(at) = status.last_acknowledged {
+        let ago = Duration::from_millis(now_ms().saturating_sub(at));
+        let _ = writeln!(lines, "last saved {} ago", span(ago));
+    }
     let allowed = status
         .watches_allowed
         .map_or(String::new(), |n| format!(" of {n} allowed"));
