@@ -1,1 +1,9 @@
-//! x
+//! The uspark agent: keeps a workspace on disk and a project on the server equal.
+
+pub mod api;
+pub mod claude;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod control;
+pub mod engine;
