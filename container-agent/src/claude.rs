@@ -13,5 +13,5 @@ mod pipe;
 pub mod stream;
 
 pub use event::StreamEvent;
-pub use pipe::{Stopper, Tap};
+pub use pipe::{Outlet, Stopper, Tap};
 pub use stream::{TeeEnd, tee};

@@ -5,7 +5,7 @@
 //! while it has not been waited for, so never a stranger that got its number.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -29,21 +29,22 @@ pub enum Task {
     Words(Vec<OsString>),
 }
 
-/// How the child stands to the terminal.
+/// Which of this process's standard streams a person sits at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
-    /// In a process group of its own, which every signal is passed on to.
-    OwnGroup,
-    /// In ours, because a terminal's keyboard belongs to one group only: Ctrl-C reaches it
-    /// without us.
-    Foreground,
+pub struct Terminal {
+    /// Standard input. Its keyboard belongs to one process group, so the child stays in ours, and
+    /// Ctrl-C reaches it without us. Elsewhere the child has a group of its own, and every signal
+    /// is passed on to all of it.
+    pub keyboard: bool,
+    /// Standard output. A command that is not Claude Code writes to it directly, in colour.
+    pub screen: bool,
 }
 
 /// A child that has not been waited for to its end.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    placement: Placement,
+    terminal: Terminal,
     output: Option<OwnedFd>,
 }
 
@@ -64,7 +65,10 @@ pub enum CommandError {
         /// Why not.
         source: io::Error,
     },
-    /// Anything else about the child.
+    /// It ran, and how it ended is not known.
+    #[error("cannot tell how the command ended")]
+    Lost(#[source] io::Error),
+    /// Anything else about its start.
     #[error("cannot run `{program}`")]
     Failed {
         /// What was tried.
@@ -93,21 +97,26 @@ impl Task {
     }
 }
 
+impl Terminal {
+    /// Looks.
+    pub fn of_this_process() -> Self {
+        Self {
+            keyboard: io::stdin().is_terminal(),
+            screen: io::stdout().is_terminal(),
+        }
+    }
+}
+
 impl Running {
-    /// Starts `task` in `directory`. Its standard output is a pipe, its standard error ours.
-    pub fn start(
-        task: Task,
-        directory: PathBuf,
-        placement: Placement,
-    ) -> Result<Self, CommandError> {
-        let (reader, writer) = io::pipe().map_err(|error| task.failed(error))?;
+    /// Starts `task` in `directory`. Its standard error is ours.
+    pub fn start(task: Task, directory: PathBuf, terminal: Terminal) -> Result<Self, CommandError> {
+        let is_claude = matches!(task, Task::Claude { .. });
         let mut command = Command::new(task.program());
-        command.current_dir(directory).stdout(writer);
+        command.current_dir(directory);
         match &task {
             Task::Claude { .. } => command.args(launch::ARGUMENTS).stdin(Stdio::piped()),
             Task::Words(words) => command.args(words.iter().skip(1)),
         };
-        let is_claude = matches!(task, Task::Claude { .. });
         let is_root = rustix::process::geteuid().is_root();
         for (name, value) in environment(is_claude && is_root, |name| std::env::var_os(name)) {
             match value {
@@ -115,8 +124,14 @@ impl Running {
                 None => command.env_remove(name),
             };
         }
-        if placement == Placement::OwnGroup {
+        if !terminal.keyboard {
             command.process_group(0);
+        }
+        let mut output = None;
+        if is_claude || !terminal.screen {
+            let (reader, writer) = io::pipe().map_err(|error| task.failed(error))?;
+            command.stdout(writer);
+            output = Some(reader.into());
         }
         let mut child = command.spawn().map_err(|error| task.failed(error))?;
         if let (Task::Claude { prompt }, Some(mut stdin)) = (task, child.stdin.take()) {
@@ -126,38 +141,38 @@ impl Running {
         }
         Ok(Self {
             child,
-            placement,
-            output: Some(reader.into()),
+            terminal,
+            output,
         })
     }
 
-    /// Its standard output, once.
+    /// Its standard output, once; none when it writes to ours.
     pub fn take_output(&mut self) -> Option<OwnedFd> {
         self.output.take()
     }
 
     /// Waits for its end. May be dropped and called again.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+    pub async fn wait(&mut self) -> Result<ExitStatus, CommandError> {
+        self.child.wait().await.map_err(CommandError::Lost)
     }
 
-    /// Passes `signal` on to the child's group, or to the child alone when the group is ours.
-    /// Does nothing after the end.
-    pub fn signal(&self, signal: Signal) {
+    /// Passes `signal` on to the child's group, or to the child alone when the group is ours. Says
+    /// whether it did: not after the end, and not what the keyboard has sent the child itself.
+    pub fn signal(&self, signal: Signal) -> bool {
         let id = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        let Some(id) = id else { return };
-        let sent = match self.placement {
-            Placement::OwnGroup => rustix::process::kill_process_group(id, signal),
-            // The terminal has sent this one already.
-            Placement::Foreground if signal == Signal::INT => Ok(()),
-            Placement::Foreground => rustix::process::kill_process(id, signal),
+        let sent = match id {
+            None => return false,
+            Some(_) if self.terminal.keyboard && signal == Signal::INT => return false,
+            Some(id) if self.terminal.keyboard => rustix::process::kill_process(id, signal),
+            Some(group) => rustix::process::kill_process_group(group, signal),
         };
         if let Err(error) = sent {
             tracing::debug!("signal {signal:?} did not reach the command: {error}");
         }
+        sent.is_ok()
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub mod api;
 pub mod claude;
+pub mod cli;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod disk;
 pub mod engine;
 pub mod journal;

@@ -25,7 +25,7 @@ use yrs::{
 pub use project::{KeyChange, ProjectApplied, ProjectEdit, ProjectReplica};
 pub use text::TextReplica;
 
-use crate::update::{Scan, ScanError, scan};
+use crate::update::{BlockKind, Scan, ScanError, scan};
 
 /// The update that adds nothing, as Yjs encodes it: no blocks, no deletions.
 pub const EMPTY_UPDATE: [u8; 2] = [0, 0];
@@ -183,6 +183,7 @@ impl Replica {
         let clock = |client: u64| known.get(&yrs::block::ClientID::new(client));
         let block = scan
             .blocks()
+            .filter(|block| !matches!(block.kind, BlockKind::Skip))
             .any(|block| block.id.clock + block.len > clock(block.id.client));
         block
             || scan

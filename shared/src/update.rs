@@ -15,6 +15,8 @@ mod any;
 mod block;
 mod sections;
 mod state_vector;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 

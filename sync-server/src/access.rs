@@ -50,6 +50,8 @@ pub enum TokenScope {
 pub struct Grant {
     /// The token it came from.
     pub token_id: TokenId,
+    /// What people call it.
+    pub name: Option<String>,
     /// Where it is valid.
     pub scope: TokenScope,
     /// What it allows there.
@@ -161,6 +163,7 @@ mod tests {
         let token_id = "abcdefghijkl".parse().unwrap();
         Grant {
             token_id,
+            name: None,
             scope,
             access,
             expires_at: Some(100),

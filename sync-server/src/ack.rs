@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use uspark_shared::id::ProjectId;
 
 use crate::store::CommitError;
@@ -40,8 +41,14 @@ struct Waiting {
 impl Ack {
     /// A promise to call `answer` once, with whether everything is durable.
     pub fn new(answer: impl FnOnce(bool) + Send + Sync + 'static) -> Self {
-        let promise = Promise { failed: AtomicBool::new(false), answer: Some(Box::new(answer)) };
-        Self { promise: Arc::new(promise), done: false }
+        let promise = Promise {
+            failed: AtomicBool::new(false),
+            answer: Some(Box::new(answer)),
+        };
+        Self {
+            promise: Arc::new(promise),
+            done: false,
+        }
     }
 
     /// A promise to nobody.
@@ -57,7 +64,10 @@ impl Ack {
 
 impl Clone for Ack {
     fn clone(&self) -> Self {
-        Self { promise: Arc::clone(&self.promise), done: false }
+        Self {
+            promise: Arc::clone(&self.promise),
+            done: false,
+        }
     }
 }
 
@@ -79,9 +89,13 @@ impl Drop for Promise {
 
 impl AckQueue {
     /// Starts awaiting commits; `failed` is called once, for the first that fails.
-    pub fn start(project: ProjectId, failed: impl FnOnce(CommitError) + Send + 'static) -> Self {
+    pub fn start(
+        project: ProjectId,
+        tasks: &TaskTracker,
+        failed: impl FnOnce(CommitError) + Send + 'static,
+    ) -> Self {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Waiting>();
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let mut failed = Some(failed);
             while let Some(Waiting { commit, ack }) = waiting.recv().await {
                 let result = match commit {
@@ -111,7 +125,10 @@ impl AckQueue {
         ack: Ack,
     ) {
         // If the task is gone, dropping the ack answers "failed".
-        let _ = self.queue.send(Waiting { commit: Some(Box::pin(commit)), ack });
+        let _ = self.queue.send(Waiting {
+            commit: Some(Box::pin(commit)),
+            ack,
+        });
     }
 
     /// Acknowledges when everything before is durable.
@@ -128,7 +145,12 @@ mod tests {
 
     fn ack() -> (Ack, oneshot::Receiver<bool>) {
         let (sender, receiver) = oneshot::channel();
-        (Ack::new(move |ok| drop(sender.send(ok))), receiver)
+        (
+            Ack::new(move |ok| {
+                let _ = sender.send(ok);
+            }),
+            receiver,
+        )
     }
 
     #[tokio::test]
@@ -146,14 +168,19 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_acknowledged_after_a_failure() {
         let (told, failed) = oneshot::channel();
-        let queue = AckQueue::start("p".parse().unwrap(), move |error| drop(told.send(error)));
+        let queue = AckQueue::start("p".parse().unwrap(), &TaskTracker::new(), move |error| {
+            drop(told.send(error));
+        });
         let (first, a) = ack();
         let (second, b) = ack();
         let (third, c) = ack();
         queue.after(async { Ok(()) }, first);
         queue.after(async { Err(CommitError::Closed) }, second);
         queue.after_all(third);
-        assert_eq!((a.await, b.await, c.await), (Ok(true), Ok(false), Ok(false)));
+        assert_eq!(
+            (a.await, b.await, c.await),
+            (Ok(true), Ok(false), Ok(false))
+        );
         assert_eq!(failed.await, Ok(CommitError::Closed));
     }
 }

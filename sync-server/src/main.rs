@@ -1,2 +1,90 @@
-//! x
-fn main() {}
+//! `sync-server`: parses the command line, starts the server, and stops it on a signal.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the command line"
+)]
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sync_server::{Config, Running, Server};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("USPARK_LOG")
+        .from_env();
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(error) => {
+            let hint = Some("try USPARK_LOG=info, or leave it out");
+            return fail(USAGE, &format!("USPARK_LOG: {error}"), hint);
+        }
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    log.with_writer(io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("the system gives no threads: {error}"), None),
+    };
+    let code = runtime.block_on(run(config));
+    // What is left behind was told; a disk that hangs must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(config: Config) -> ExitCode {
+    // Before anything is said: whoever reads the address may send a signal at once.
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok((terminate, interrupt))
+    });
+    let (mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, &format!("signals cannot be received: {error}"), None),
+    };
+    let server = match Server::start(config).await {
+        Ok(server) => server,
+        Err(error) => {
+            let code = if error.is_usage() { USAGE } else { 1 };
+            return fail(code, &error.to_string(), error.hint());
+        }
+    };
+    // Whoever closed our stdout does not want to know.
+    let _ = announce(&server);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    server.stop().await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// The only place where a token is shown; never in a log.
+fn announce(server: &Running) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {}", server.url())?;
+    if let Some(path) = server.admin_token_file() {
+        writeln!(out, "admin token: {}", server.admin_token().reveal())?;
+        writeln!(out, "saved in {}", path.display())?;
+    }
+    out.flush()
+}
+
+fn fail(code: u8, what: &str, hint: Option<&str>) -> ExitCode {
+    eprintln!("error: {what}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(code)
+}

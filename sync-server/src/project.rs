@@ -16,9 +16,14 @@ mod merge;
 mod owner;
 mod registry;
 mod repair;
+#[cfg(test)]
+mod tests;
 mod tree;
 
-pub use command::{Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatMessage};
+pub use command::{
+    Attribution, By, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatAck,
+    SeatMessage,
+};
 pub use facts::BlobFacts;
-pub use registry::{ProjectDeps, Projects, Timing};
+pub use registry::{ProjectDeps, ProjectHandle, Projects, Timing};
 pub use repair::Report;

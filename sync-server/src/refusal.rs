@@ -5,6 +5,10 @@ use uspark_shared::id::IdError;
 use uspark_shared::path::PathError;
 use uspark_shared::replica::ReplicaError;
 
+use crate::access::{self, TokenError};
+use crate::blobs::BlobError;
+use crate::store::{CommitError, Refused, StoreError};
+
 /// A request, a message or a document that the server will not serve. Nobody else names a status
 /// or a close code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +25,12 @@ pub enum Refusal {
     /// It is there already.
     #[error("{0} exists already")]
     Exists(String),
+    /// A link or a directory, where the bytes of a file were wanted.
+    #[error("{0}")]
+    NoFile(String),
+    /// The address is right, the method is not.
+    #[error("this address does not take that method")]
+    Method,
     /// What was sent cannot be understood.
     #[error("{0}")]
     Malformed(String),
@@ -48,7 +58,8 @@ impl Refusal {
             Self::Unauthorised => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Exists(_) => StatusCode::CONFLICT,
+            Self::Exists(_) | Self::NoFile(_) => StatusCode::CONFLICT,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
@@ -64,11 +75,21 @@ impl Refusal {
             Self::Unauthorised => 4401,
             Self::Forbidden(_) => 4403,
             Self::NotFound(_) => 4404,
-            Self::Exists(_) | Self::Malformed(_) | Self::Precondition(_) | Self::Range(_) => 4400,
+            Self::Exists(_)
+            | Self::NoFile(_)
+            | Self::Method
+            | Self::Malformed(_)
+            | Self::Precondition(_)
+            | Self::Range(_) => 4400,
             Self::TooLarge(_) => 4413,
             Self::Unavailable(_) => 1013,
             Self::Internal => 1011,
         }
+    }
+
+    /// Whether coming back as one is, is of no use.
+    pub fn is_final(&self) -> bool {
+        (4400..4500).contains(&self.close_code())
     }
 
     /// What the person on the other end can do.
@@ -81,6 +102,7 @@ impl Refusal {
             Self::NotFound("project") => {
                 Some("check the id; `POST /api/projects` makes one, with an admin's token")
             }
+            Self::NoFile(_) => Some("the manifest (`Accept: application/json`) says what it is"),
             Self::Unavailable(_) => Some("try again in a moment"),
             _ => None,
         }
@@ -104,6 +126,65 @@ impl From<ReplicaError> for Refusal {
         match error {
             ReplicaError::Poisoned => Self::Internal,
             error => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
+impl From<access::Refusal> for Refusal {
+    fn from(refusal: access::Refusal) -> Self {
+        match refusal {
+            access::Refusal::Unknown | access::Refusal::Expired | access::Refusal::Revoked => {
+                Self::Unauthorised
+            }
+            // Another project's token is not told whether this one exists.
+            access::Refusal::OtherProject => Self::NotFound("project"),
+            access::Refusal::NotServer => Self::Forbidden("the server's own"),
+            access::Refusal::Access { needed, .. } => Self::Forbidden(needed.as_str()),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(format!("the server's storage is in trouble: {error}"))
+    }
+}
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Refused(Refused::ProjectExists(id)) => {
+                Self::Exists(format!("project `{id}`"))
+            }
+            CommitError::Refused(Refused::NoSuchProject(_)) => Self::NotFound("project"),
+            CommitError::Refused(Refused::NoSuchToken(_)) => Self::NotFound("token"),
+            CommitError::Refused(error) => Self::Unavailable(error.to_string()),
+            CommitError::Failed(error) => (*error).clone().into(),
+            CommitError::Overloaded | CommitError::Closed => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<BlobError> for Refusal {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLarge { limit } => Self::TooLarge(limit),
+            BlobError::WrongSize { .. } | BlobError::WrongHash { .. } => {
+                Self::Malformed(error.to_string())
+            }
+            BlobError::Lost(_) => Self::Unavailable(error.to_string()),
+            BlobError::Store(error) => error.into(),
+            BlobError::Commit(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Refused(refusal) => refusal.into(),
+            TokenError::Commit(error) => error.into(),
+            TokenError::Store(error) => error.into(),
         }
     }
 }

@@ -86,6 +86,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(u64, SettledVersion)>, StoreError>;
 
+    /// Texts with updates that no settled version holds, by id.
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError>;
+
     /// A blob, if `reader` may read it; unknown and forbidden answer alike.
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError>;
 
@@ -182,7 +185,7 @@ impl StoreError {
     /// What an operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Full { .. } => Some("free some space; the server goes on by itself"),
+            Self::Full { .. } => Some("free some space: a running server goes on by itself"),
             Self::ReadOnly { .. } => {
                 Some("give the server's user write access, or choose another place with --data")
             }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uspark_shared::codec::collab::{Address, CollabMessage, ServerFrame};
 use uspark_shared::codec::message::{Message, SyncMessage};
 use uspark_shared::id::DocumentName;
@@ -53,12 +54,19 @@ pub enum BroadcastKind {
 pub enum Outgoing {
     /// An update or awareness that others get too.
     Broadcast(Arc<Broadcast>),
+    /// The seat is taken, on `/collab` only.
+    Authenticated {
+        /// Whether its updates will be refused.
+        read_only: bool,
+    },
     /// The server's state vector: "send me what I lack".
     Step1(Bytes),
     /// The answer to the client's SyncStep1.
     Step2(Bytes),
     /// Whether one received update is durable (`false`: it was refused).
     Status(bool),
+    /// The answer to a ping, on `/collab` only.
+    Pong,
     /// A JSON text of ours, on `/collab` only.
     Stateless(String),
     /// The document is over for this seat.
@@ -85,6 +93,7 @@ struct Inner {
     wake: Notify,
     /// Something was taken. One task waits for it.
     room: Notify,
+    closed: CancellationToken,
     /// Bytes of document updates that may wait. More become a catch-up diff.
     capacity: usize,
 }
@@ -116,6 +125,11 @@ impl Broadcast {
         })
     }
 
+    /// The update, if it is one.
+    pub fn update(&self) -> Option<&Bytes> {
+        (self.kind == BroadcastKind::Update).then_some(&self.payload)
+    }
+
     /// The frame of `/ws`.
     pub fn websocket_frame(&self) -> Bytes {
         let encode = || match self.kind {
@@ -138,7 +152,9 @@ impl Broadcast {
         if address.contains('\0') {
             return encode(address);
         }
-        self.collab.get_or_init(|| encode(&self.document.to_string())).clone()
+        self.collab
+            .get_or_init(|| encode(&self.document.to_string()))
+            .clone()
     }
 }
 
@@ -148,7 +164,7 @@ impl Outgoing {
             Self::Broadcast(broadcast) => broadcast.payload.len(),
             Self::Step1(bytes) | Self::Step2(bytes) => bytes.len(),
             Self::Stateless(text) => text.len(),
-            Self::Status(_) | Self::Refused(_) => 0,
+            Self::Authenticated { .. } | Self::Status(_) | Self::Pong | Self::Refused(_) => 0,
         }
     }
 }
@@ -160,6 +176,7 @@ impl Outbox {
             state: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
+            closed: CancellationToken::new(),
             capacity,
         }))
     }
@@ -199,7 +216,13 @@ impl Outbox {
             // Awareness is repeated by its client; an update is made up for.
             if broadcast.kind == BroadcastKind::Update {
                 let since = since.clone();
-                state.lagging.insert(key, Lag { since, asked: false });
+                state.lagging.insert(
+                    key,
+                    Lag {
+                        since,
+                        asked: false,
+                    },
+                );
             }
             return;
         }
@@ -240,6 +263,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there is nothing to do now.
+    pub fn is_idle(&self) -> bool {
+        self.state().queue.is_empty()
+    }
+
     /// Waits until the queue is at most half full: what a reader does before it takes more work in.
     pub async fn has_room(&self) {
         loop {
@@ -259,12 +287,19 @@ impl Outbox {
         self.state().closed = true;
         self.0.wake.notify_one();
         self.0.room.notify_one();
+        self.0.closed.cancel();
+    }
+
+    /// Waits until somebody closed it.
+    pub async fn closed(&self) {
+        self.0.closed.cancelled().await;
     }
 
     fn take(&self) -> Option<Option<Next>> {
         let mut state = self.state();
         if state.bytes <= self.0.capacity / 2
-            && let Some(((seat, document), lag)) = state.lagging.iter_mut().find(|(_, lag)| !lag.asked)
+            && let Some(((seat, document), lag)) =
+                state.lagging.iter_mut().find(|(_, lag)| !lag.asked)
         {
             lag.asked = true;
             return Some(Some(Next::CatchUp(*seat, document.clone())));
@@ -303,14 +338,20 @@ mod tests {
         push(b"too much");
         push(b"x");
         outbox.push(&address, Outgoing::Status(true));
-        assert!(matches!(outbox.next().await, Some(Next::Send(_, Outgoing::Broadcast(_)))));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(_, Outgoing::Broadcast(_)))
+        ));
         assert!(matches!(outbox.next().await, Some(Next::CatchUp(s, _)) if s == seat));
         outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
             assert_eq!(since, "sv");
             Some(update(b"diff"))
         });
         push(b"after");
-        assert!(matches!(outbox.next().await, Some(Next::Send(_, Outgoing::Status(true)))));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(_, Outgoing::Status(true)))
+        ));
         for expected in ["diff", "after"] {
             let Some(Next::Send(_, Outgoing::Broadcast(b))) = outbox.next().await else {
                 panic!("an update")

@@ -130,11 +130,11 @@ mod tests {
     }
 
     fn ids(events: &[StreamEvent]) -> Vec<&str> {
-        let id = |event| match event {
-            &StreamEvent::ToolStarted { ref id, .. } => Some(id.as_str()),
+        let started = events.iter().filter_map(|event| match event {
+            StreamEvent::ToolStarted { id, .. } => Some(id.as_str()),
             _ => None,
-        };
-        events.iter().filter_map(id).collect()
+        });
+        started.collect()
     }
 
     /// A piece of a stream: noise, a line that means something, an end of line, invalid UTF-8.

@@ -36,9 +36,15 @@ fn only_a_contained_claude_is_told_so() {
     assert!(!changes(false, &[]).contains_key("IS_SANDBOX"));
 }
 
-fn shell(script: &str, placement: Placement) -> Running {
+/// Nobody sits there.
+const NOWHERE: Terminal = Terminal {
+    keyboard: false,
+    screen: false,
+};
+
+fn shell(script: &str, terminal: Terminal) -> Running {
     let words = ["sh", "-c", script].map(OsString::from).to_vec();
-    Running::start(Task::Words(words), std::env::temp_dir(), placement).unwrap()
+    Running::start(Task::Words(words), std::env::temp_dir(), terminal).unwrap()
 }
 
 fn output_of(running: &mut Running) -> String {
@@ -58,14 +64,14 @@ async fn the_exit_code_is_the_commands_own() {
         ("exit 255", 255),
         ("kill -9 $$", 137),
     ] {
-        let status = shell(script, Placement::OwnGroup).wait().await.unwrap();
+        let status = shell(script, NOWHERE).wait().await.unwrap();
         assert_eq!(exit_code(status), code, "{script}");
     }
 }
 
 #[tokio::test]
 async fn it_runs_where_it_is_told_and_its_output_is_ours() {
-    let mut running = shell("pwd", Placement::OwnGroup);
+    let mut running = shell("pwd", NOWHERE);
     let here = std::env::temp_dir().canonicalize().unwrap();
     assert_eq!(output_of(&mut running).trim_end(), here.to_str().unwrap());
     assert!(running.wait().await.unwrap().success());
@@ -73,10 +79,7 @@ async fn it_runs_where_it_is_told_and_its_output_is_ours() {
 
 #[tokio::test]
 async fn a_signal_reaches_what_the_command_has_started() {
-    let mut running = shell(
-        "sleep 600 & echo started; wait; echo never",
-        Placement::OwnGroup,
-    );
+    let mut running = shell("sleep 600 & echo started; wait; echo never", NOWHERE);
     let pipe = running.take_output().unwrap();
     let mut output = io::PipeReader::from(pipe);
     let mut started = [0; 8];
@@ -87,16 +90,20 @@ async fn a_signal_reaches_what_the_command_has_started() {
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
-    running.signal(Signal::TERM);
+    assert!(!running.signal(Signal::TERM), "it has ended");
 }
 
 #[tokio::test]
-async fn in_the_foreground_the_terminals_interrupt_is_not_sent_twice() {
-    let mut running = shell("echo started; exec sleep 600", Placement::Foreground);
+async fn at_a_keyboard_the_interrupt_is_not_sent_twice() {
+    let keyboard = Terminal {
+        keyboard: true,
+        screen: false,
+    };
+    let mut running = shell("echo started; exec sleep 600", keyboard);
     let pipe = running.take_output().unwrap();
     io::PipeReader::from(pipe).read_exact(&mut [0; 8]).unwrap();
-    running.signal(Signal::INT);
-    running.signal(Signal::TERM);
+    assert!(!running.signal(Signal::INT));
+    assert!(running.signal(Signal::TERM));
     assert_eq!(exit_code(running.wait().await.unwrap()), 143);
 }
 
@@ -104,7 +111,7 @@ async fn in_the_foreground_the_terminals_interrupt_is_not_sent_twice() {
 async fn what_cannot_be_run_is_named() {
     let start = |program: &str| {
         let task = Task::Words(vec![program.into()]);
-        Running::start(task, "/".into(), Placement::OwnGroup)
+        Running::start(task, "/".into(), NOWHERE)
             .map(drop)
             .unwrap_err()
     };

@@ -61,6 +61,7 @@ impl WorkspaceConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make their own files")]
 mod tests {
     use super::*;
 

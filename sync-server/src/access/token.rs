@@ -101,6 +101,7 @@ impl TokenRecord {
         }
         let grant = Grant {
             token_id: self.id.clone(),
+            name: self.name.clone(),
             scope: self.scope.clone(),
             access: self.access,
             expires_at: self.expires_at,

@@ -86,7 +86,7 @@ impl Upload {
                 received: hash,
             });
         }
-        if self.is_kept(&hash).await? {
+        if is_kept(&self.blobs, &self.project, &hash).await? {
             return Ok(Stored {
                 hash,
                 size,
@@ -122,17 +122,19 @@ impl Upload {
         ))
     }
 
-    /// Whether this project has the blob, whole. What others have makes no difference, in answer
-    /// or in time.
-    async fn is_kept(&self, hash: &BlobHash) -> Result<bool, BlobError> {
-        Ok(match self.blobs.stored(Some(&self.project), hash).await? {
-            None => false,
-            Some(StoredBlob::Inline(_)) => true,
-            Some(StoredBlob::External { size }) => self.blobs.large.has(hash).await? == Some(size),
-        })
-    }
-
     fn hash(&self) -> BlobHash {
         BlobHash::from_bytes(*self.hasher.finalize().as_bytes())
     }
+}
+
+/// Whether this project has the blob, whole. What others have makes no difference, in answer or in
+/// time.
+///
+/// Not a method: a part of an upload may be `Send` only, and then a future must not borrow it.
+async fn is_kept(blobs: &Blobs, project: &ProjectId, hash: &BlobHash) -> Result<bool, BlobError> {
+    Ok(match blobs.stored(Some(project), hash).await? {
+        None => false,
+        Some(StoredBlob::Inline(_)) => true,
+        Some(StoredBlob::External { size }) => blobs.large.has(hash).await? == Some(size),
+    })
 }

@@ -34,12 +34,29 @@ struct State {
 
 impl Awareness {
     /// Takes a message's states, and gives the body of what to tell everybody, if anything.
-    pub fn take(&mut self, seat: SeatId, body: &[u8], now: Instant) -> Result<Option<Vec<u8>>, DecodeError> {
+    pub fn take(
+        &mut self,
+        seat: SeatId,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<Option<Vec<u8>>, DecodeError> {
         let mut told = Vec::new();
         for entry in decode_awareness(body)? {
             if self.accepts(seat, &entry) {
-                let AwarenessEntry { client, clock, state } = entry.clone();
-                self.states.insert(client, State { seat, clock, json: state, renewed: now });
+                let AwarenessEntry {
+                    client,
+                    clock,
+                    state,
+                } = entry.clone();
+                self.states.insert(
+                    client,
+                    State {
+                        seat,
+                        clock,
+                        json: state,
+                        renewed: now,
+                    },
+                );
                 told.push(entry);
             }
         }
@@ -64,14 +81,19 @@ impl Awareness {
     }
 
     fn accepts(&self, seat: SeatId, entry: &AwarenessEntry) -> bool {
-        if entry.state.as_ref().is_some_and(|state| state.len() > MAX_STATE_BYTES) {
+        if entry
+            .state
+            .as_ref()
+            .is_some_and(|state| state.len() > MAX_STATE_BYTES)
+        {
             return false;
         }
         match self.states.get(&entry.client) {
             // After a reconnect the old seat may still be there; a newer clock shows whose it is.
             Some(known) if known.seat != seat => known.json.is_none() && entry.clock > known.clock,
             Some(known) => {
-                let left = entry.clock == known.clock && entry.state.is_none() && known.json.is_some();
+                let left =
+                    entry.clock == known.clock && entry.state.is_none() && known.json.is_some();
                 entry.clock > known.clock || left
             }
             None => {
@@ -89,7 +111,11 @@ impl Awareness {
             }
             if state.json.is_some() {
                 let clock = state.clock.saturating_add(1);
-                told.push(AwarenessEntry { client: *client, clock, state: None });
+                told.push(AwarenessEntry {
+                    client: *client,
+                    clock,
+                    state: None,
+                });
             }
             false
         });
@@ -99,7 +125,11 @@ impl Awareness {
 
 impl State {
     fn entry(&self, client: u64) -> AwarenessEntry {
-        AwarenessEntry { client, clock: self.clock, state: self.json.clone() }
+        AwarenessEntry {
+            client,
+            clock: self.clock,
+            state: self.json.clone(),
+        }
     }
 }
 
@@ -108,15 +138,32 @@ mod tests {
     use super::*;
 
     fn body(client: u64, clock: u32, state: Option<&str>) -> Vec<u8> {
-        encode_awareness(&[AwarenessEntry { client, clock, state: state.map(Into::into) }])
+        encode_awareness(&[AwarenessEntry {
+            client,
+            clock,
+            state: state.map(Into::into),
+        }])
     }
 
     #[test]
     fn a_state_is_its_seats_alone() {
-        let (mut all, me, other, now) = (Awareness::default(), SeatId::fresh(), SeatId::fresh(), Instant::now());
-        assert!(all.take(me, &body(1, 1, Some("{}")), now).unwrap().is_some());
+        let (mut all, me, other, now) = (
+            Awareness::default(),
+            SeatId::fresh(),
+            SeatId::fresh(),
+            Instant::now(),
+        );
+        assert!(
+            all.take(me, &body(1, 1, Some("{}")), now)
+                .unwrap()
+                .is_some()
+        );
         assert_eq!(all.take(me, &body(1, 1, Some("{}")), now).unwrap(), None);
-        assert_eq!(all.take(other, &body(1, 9, Some("\"forged\"")), now).unwrap(), None);
+        assert_eq!(
+            all.take(other, &body(1, 9, Some("\"forged\"")), now)
+                .unwrap(),
+            None
+        );
         assert_eq!(all.everybody(), Some(body(1, 1, Some("{}"))));
         assert_eq!(all.leave(other), None);
         assert_eq!(all.leave(me), Some(body(1, 2, None)));
@@ -139,6 +186,10 @@ mod tests {
         }
         assert_eq!(all.states.len(), MAX_CLIENTS_PER_SEAT);
         let long = format!("\"{}\"", "x".repeat(MAX_STATE_BYTES));
-        assert_eq!(all.take(SeatId::fresh(), &body(500, 1, Some(&long)), now).unwrap(), None);
+        assert_eq!(
+            all.take(SeatId::fresh(), &body(500, 1, Some(&long)), now)
+                .unwrap(),
+            None
+        );
     }
 }

@@ -67,8 +67,18 @@ impl Chains {
     pub fn receive(&mut self, scan: &Scan<'_>, known: impl Fn(u64) -> u32) -> Vec<Contest> {
         let mut fresh = Fresh::read(scan, known);
         fresh.resolve(&self.keys);
-        let deleted: BTreeMap<Id, u32> =
-            scan.deletes().map(|range| (range.start, range.len)).collect();
+        let deleted: BTreeMap<Id, u32> = scan
+            .deletes()
+            .map(|range| {
+                (
+                    Id {
+                        client: range.client,
+                        clock: range.start,
+                    },
+                    range.len,
+                )
+            })
+            .collect();
         let is_deleted = |id: Id| run_at(&deleted, id, |len| *len).is_some();
         let mut contests = HashMap::<Arc<str>, Contest>::new();
         for element in fresh.elements.values() {
@@ -95,7 +105,10 @@ impl Chains {
                 self.keys.insert(element.id, (element.len, Arc::clone(key)));
             }
         }
-        contests.into_values().filter(|contest| !contest.contenders.is_empty()).collect()
+        contests
+            .into_values()
+            .filter(|contest| !contest.contenders.is_empty())
+            .collect()
     }
 
     /// Closes a contest once the update is applied.
@@ -109,7 +122,11 @@ impl Chains {
         after: Option<&Value>,
         who: &str,
     ) -> Vec<Loser> {
-        let Contest { key, contenders, unseen } = contest;
+        let Contest {
+            key,
+            contenders,
+            unseen,
+        } = contest;
         let lost = |value: &Value, who: &str| Loser {
             key: key.to_string(),
             value: value.clone(),
@@ -136,7 +153,13 @@ impl Chains {
     }
 
     fn set_tip(&mut self, key: Arc<str>, id: Id, who: &str) {
-        self.tips.insert(key, Tip { id, who: who.into() });
+        self.tips.insert(
+            key,
+            Tip {
+                id,
+                who: who.into(),
+            },
+        );
     }
 }
 
@@ -177,7 +200,13 @@ impl Element {
             // Anything else is no entry; that it is there counts.
             _ => Some(Value::Null),
         };
-        Self { id: block.id, len: block.len, origin: item.origin, place, value }
+        Self {
+            id: block.id,
+            len: block.len,
+            origin: item.origin,
+            place,
+            value,
+        }
     }
 
     fn key(&self) -> Option<&Arc<str>> {
@@ -188,14 +217,23 @@ impl Element {
     }
 
     fn last(&self) -> Id {
-        Id { clock: self.id.clock + self.len - 1, ..self.id }
+        Id {
+            clock: self.id.clock + self.len - 1,
+            ..self.id
+        }
     }
 }
 
 impl Fresh {
     fn read(scan: &Scan<'_>, known: impl Fn(u64) -> u32) -> Self {
-        let mut fresh = Self { elements: BTreeMap::new(), origins: HashSet::new() };
-        for block in scan.blocks().filter(|block| block.end().clock > known(block.id.client)) {
+        let mut fresh = Self {
+            elements: BTreeMap::new(),
+            origins: HashSet::new(),
+        };
+        for block in scan
+            .blocks()
+            .filter(|block| block.end().clock > known(block.id.client))
+        {
             if let BlockKind::Item(item) = block.kind {
                 fresh.origins.extend(item.origin);
                 fresh.elements.insert(block.id, Element::new(block, item));
@@ -216,14 +254,19 @@ impl Fresh {
             let mut path = Vec::new();
             let mut at = start;
             let place = loop {
-                let element = &mut self.elements.get_mut(&at).expect("walks only along elements");
+                let element = &mut self
+                    .elements
+                    .get_mut(&at)
+                    .expect("walks only along elements");
                 if !matches!(element.place, Place::Origin) {
                     break element.place.clone();
                 }
                 // In doubt (and in a circle, which only a forger makes) it lies elsewhere.
                 element.place = Place::Elsewhere;
                 path.push(at);
-                let Some(origin) = element.origin else { break Place::Elsewhere };
+                let Some(origin) = element.origin else {
+                    break Place::Elsewhere;
+                };
                 if let Some((_, key)) = run_at(known, origin, |run| run.0) {
                     break Place::Key(Arc::clone(key));
                 }
@@ -263,12 +306,16 @@ mod tests {
     }
 
     fn link(target: &str) -> Entry {
-        Entry::Link { target: target.into() }
+        Entry::Link {
+            target: target.into(),
+        }
     }
 
     fn set(replica: &ProjectReplica, path: &str, target: &str) -> Vec<u8> {
         let path: FilePath = path.parse().unwrap();
-        replica.edit(&[ProjectEdit::SetFile(path, link(target))]).unwrap()
+        replica
+            .edit(&[ProjectEdit::SetFile(path, link(target))])
+            .unwrap()
     }
 
     /// A server that applies updates and collects who lost.
@@ -279,26 +326,39 @@ mod tests {
 
     impl Server {
         fn new() -> Self {
-            Self { replica: replica(99), chains: Chains::default() }
+            Self {
+                replica: replica(99),
+                chains: Chains::default(),
+            }
         }
 
         fn take(&mut self, update: &[u8], who: &str) -> Vec<Loser> {
             let scanned = scan(update).unwrap();
-            let contests = self.chains.receive(&scanned, |client| self.replica.clock(client));
+            let contests = self
+                .chains
+                .receive(&scanned, |client| self.replica.clock(client));
             let keys: Vec<_> = contests.iter().map(|c| c.key().to_owned()).collect();
             let before: Vec<_> = keys.iter().map(|key| self.replica.file(key)).collect();
             self.replica.apply(update).unwrap();
             let mut losers = Vec::new();
             for ((contest, before), key) in contests.into_iter().zip(before).zip(keys) {
                 let after = self.replica.file(&key);
-                losers.extend(self.chains.decide(contest, before.as_ref(), after.as_ref(), who));
+                losers.extend(
+                    self.chains
+                        .decide(contest, before.as_ref(), after.as_ref(), who),
+                );
             }
             losers
         }
     }
 
     fn targets(losers: &[Loser]) -> Vec<(&str, &str)> {
-        let of = |l: &Loser| l.value["link"].as_str().map(|t| t.to_owned().leak() as &str).unwrap();
+        let of = |l: &Loser| {
+            l.value["link"]
+                .as_str()
+                .map(|t| t.to_owned().leak() as &str)
+                .unwrap()
+        };
         losers.iter().map(|l| (of(l), l.who.as_str())).collect()
     }
 
@@ -325,7 +385,11 @@ mod tests {
             let (mut server, a, b) = (Server::new(), replica(first), replica(second));
             assert!(server.take(&set(&a, "x", "of a"), "a").is_empty());
             let losers = server.take(&set(&b, "x", "of b"), "b");
-            let expected = if second > first { ("of a", "a") } else { ("of b", "b") };
+            let expected = if second > first {
+                ("of a", "a")
+            } else {
+                ("of b", "b")
+            };
             assert_eq!(targets(&losers), [expected]);
         }
     }
@@ -355,7 +419,10 @@ mod tests {
         let first = set(&a, "x", "1");
         b.apply(&first).unwrap();
         server.take(&first, "a");
-        server.take(&a.edit(&[ProjectEdit::RemoveFile("x".into())]).unwrap(), "a");
+        server.take(
+            &a.edit(&[ProjectEdit::RemoveFile("x".into())]).unwrap(),
+            "a",
+        );
         assert!(server.take(&set(&b, "x", "2"), "b").is_empty());
         assert_eq!(server.replica.file("x"), Some(json!({ "link": "2" })));
     }

@@ -50,8 +50,8 @@ pub enum SeatAck {
 /// Who makes an update. The token is known; the rest is what its holder says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
-    /// The token.
-    pub token: TokenId,
+    /// The token; `None` is the server itself.
+    pub token: Option<TokenId>,
     /// What people call it: the token's name, or its id.
     pub name: Arc<str>,
     /// What made the update.
@@ -161,33 +161,66 @@ pub struct Patched {
 }
 
 /// A request to a project's owner.
+#[expect(missing_docs, reason = "each variant says what its fields are for")]
 pub enum Command {
     /// Take a seat at the project's document, or at a text.
-    Join { seat: Seat, document: Option<DocId>, reply: Reply<()> },
+    Join {
+        seat: Seat,
+        document: Option<DocId>,
+        reply: Reply<()>,
+    },
     /// Leave it.
     Leave(SeatId),
     /// A message from a seat.
     Message(SeatId, SeatMessage),
     /// The project document as an update, or what `since` lacks of it, with its version. Settled.
-    State { since: Option<Bytes>, reply: Reply<(Bytes, u64)> },
+    State {
+        since: Option<Bytes>,
+        reply: Reply<(Bytes, u64)>,
+    },
     /// Every file. Settled.
     Manifest(Reply<Manifest>),
     /// One file. Settled.
-    File { path: FilePath, reply: Reply<FileView> },
+    File {
+        path: FilePath,
+        reply: Reply<FileView>,
+    },
     /// Apply an update to the project document. `base` is what Original entries are merged against.
-    Patch { update: Bytes, base: PutBase, who: Attribution, reply: Reply<Patched> },
+    Patch {
+        update: Bytes,
+        base: PutBase,
+        who: Attribution,
+        reply: Reply<Patched>,
+    },
     /// Set a file to bytes that are stored already.
-    Put { path: FilePath, hash: BlobHash, base: PutBase, mode: Option<u32>, who: Attribution, reply: Reply<FileView> },
+    Put {
+        path: FilePath,
+        hash: BlobHash,
+        base: PutBase,
+        mode: Option<u32>,
+        who: Attribution,
+        reply: Reply<FileView>,
+    },
     /// Remove a file, if it is still of this content.
-    Delete { path: FilePath, only: Option<BlobHash>, who: Attribution, reply: Reply<()> },
+    Delete {
+        path: FilePath,
+        only: Option<BlobHash>,
+        who: Attribution,
+        reply: Reply<()>,
+    },
     /// A blob was uploaded to the project.
     BlobArrived(BlobHash),
     /// The project was deleted: everybody leaves.
     Deleted,
     /// Settle and store everything, then go.
     Close(oneshot::Sender<()>),
+    /// Load a text, to find out whether it is settled.
+    Touch(DocId),
     /// A text is loaded.
-    Loaded { doc: DocId, result: Result<LoadedText, Refusal> },
+    Loaded {
+        doc: DocId,
+        result: Result<LoadedText, Refusal>,
+    },
     /// Bytes were fetched, and go into the tree.
     Merge(Merge, Ack),
     /// A commit failed.
@@ -197,13 +230,34 @@ pub enum Command {
 impl Attribution {
     /// Of a request with this grant.
     pub fn of(grant: &Grant) -> Self {
-        Self { token: grant.token_id.clone(), name: grant.token_id.as_str().into(), by: None }
+        let name = grant.name.as_deref().unwrap_or(grant.token_id.as_str());
+        Self {
+            token: Some(grant.token_id.clone()),
+            name: name.into(),
+            by: None,
+        }
     }
 
-    /// As it is stored.
-    pub fn origin(&self) -> Origin {
+    /// The server itself.
+    pub fn server() -> Self {
+        Self {
+            token: None,
+            name: "server".into(),
+            by: None,
+        }
+    }
+
+    /// As it is stored; `None` is the server itself.
+    pub fn origin(&self) -> Option<Origin> {
+        let token = self.token.clone()?;
         let by = self.by.clone();
-        let (run, tool_use_id, tool) = by.map_or((None, None, None), |by| (by.run, by.tool_use_id, by.tool));
-        Origin { token: self.token.clone(), run, tool_use_id, tool }
+        let (run, tool_use_id, tool) =
+            by.map_or((None, None, None), |by| (by.run, by.tool_use_id, by.tool));
+        Some(Origin {
+            token,
+            run,
+            tool_use_id,
+            tool,
+        })
     }
 }

@@ -23,7 +23,11 @@ pub struct Log {
 impl Log {
     /// Goes on where what was stored ends.
     pub fn after(name: DocumentName, stored: &StoredDocument) -> Self {
-        Self { name, next_seq: stored.next_seq, updates: stored.updates.len() }
+        Self {
+            name,
+            next_seq: stored.next_seq,
+            updates: stored.updates.len(),
+        }
     }
 
     /// The place of the last update; 0 before the first.
@@ -41,7 +45,13 @@ impl Log {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.updates += 1;
-        Write::Append { name: self.name.clone(), seq, update, origin, at }
+        Write::Append {
+            name: self.name.clone(),
+            seq,
+            update,
+            origin,
+            at,
+        }
     }
 
     /// A snapshot in place of the log, when that is worth it.
@@ -51,7 +61,11 @@ impl Log {
         }
         self.updates = 1;
         let (name, through) = (self.name.clone(), self.last_seq());
-        Some(Write::Compact { name, through, state: replica.state().into() })
+        Some(Write::Compact {
+            name,
+            through,
+            state: replica.state().into(),
+        })
     }
 }
 
@@ -96,10 +110,19 @@ impl LoadedText {
         client: ClientId,
     ) -> Result<Self, ReplicaError> {
         let replica = TextReplica::new(client);
-        for update in stored.updates.iter().map(Bytes::as_ref).chain(seed.as_deref()) {
+        for update in stored
+            .updates
+            .iter()
+            .map(Bytes::as_ref)
+            .chain(seed.as_deref())
+        {
             replica.apply(update)?;
         }
-        Ok(Self { replica, log: Log::after(name, stored), seed: seed.map(Bytes::from) })
+        Ok(Self {
+            replica,
+            log: Log::after(name, stored),
+            seed: seed.map(Bytes::from),
+        })
     }
 
     /// Takes it into use. `settled` is the content that is known to be settled.
@@ -107,8 +130,18 @@ impl LoadedText {
         let Self { replica, log, seed } = self;
         // Edits that were stored but not settled before a restart.
         let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
-        let unsettled = differs.then_some(Unsettled { first: now, last: now, at });
-        LiveText { replica, log, seed, unsettled, used: now }
+        let unsettled = differs.then_some(Unsettled {
+            first: now,
+            last: now,
+            at,
+        });
+        LiveText {
+            replica,
+            log,
+            seed,
+            unsettled,
+            used: now,
+        }
     }
 }
 
@@ -116,6 +149,10 @@ impl LiveText {
     /// Notes an edit.
     pub fn edited(&mut self, now: Instant, at: u64) {
         let first = self.unsettled.map_or(now, |unsettled| unsettled.first);
-        self.unsettled = Some(Unsettled { first, last: now, at });
+        self.unsettled = Some(Unsettled {
+            first,
+            last: now,
+            at,
+        });
     }
 }

@@ -85,7 +85,10 @@ pub struct ProjectHandle {
 impl Projects {
     /// No project is in memory yet.
     pub fn new(deps: ProjectDeps) -> Self {
-        Self { live: Arc::default(), deps }
+        Self {
+            live: Arc::default(),
+            deps,
+        }
     }
 
     /// Asks the owner of a project, which is loaded if it is not in memory.
@@ -105,7 +108,9 @@ impl Projects {
                 return answer;
             }
         }
-        Err(Refusal::Unavailable("the project is being loaded again".into()))
+        Err(Refusal::Unavailable(
+            "the project is being loaded again".into(),
+        ))
     }
 
     /// Takes a seat at a project's document or at one of its texts, and gives the handle that its
@@ -121,14 +126,20 @@ impl Projects {
         for _ in 0..ATTEMPTS {
             let handle = self.get(project).await?;
             let (reply, answer) = oneshot::channel();
-            let join = Command::Join { seat: seat.clone(), document: document.clone(), reply };
+            let join = Command::Join {
+                seat: seat.clone(),
+                document: document.clone(),
+                reply,
+            };
             if handle.commands.send(join).await.is_ok()
                 && let Ok(answer) = answer.await
             {
                 return answer.map(|()| handle);
             }
         }
-        Err(Refusal::Unavailable("the project is being loaded again".into()))
+        Err(Refusal::Unavailable(
+            "the project is being loaded again".into(),
+        ))
     }
 
     /// Tells the owner something, if the project is in memory; else there is nobody to tell.
@@ -147,7 +158,11 @@ impl Projects {
 
     /// Settles and stores everything. New requests load projects again, so stop serving first.
     pub async fn close(&self) {
-        let handles: Vec<_> = self.live.iter().filter_map(|slot| slot.get().cloned()).collect();
+        let handles: Vec<_> = self
+            .live
+            .iter()
+            .filter_map(|slot| slot.get().cloned())
+            .collect();
         for handle in handles {
             let (done, closed) = oneshot::channel();
             if handle.commands.send(Command::Close(done)).await.is_ok() {
@@ -170,11 +185,10 @@ impl Projects {
                 Err(_) => !slot.initialized(),
             };
             if is_over {
-                self.live.remove_if(project, |_, live| Arc::ptr_eq(live, &slot));
+                self.live
+                    .remove_if(project, |_, live| Arc::ptr_eq(live, &slot));
             }
-            if let Err(refusal) = handle {
-                return Err(refusal);
-            }
+            handle?;
         }
     }
 
@@ -200,7 +214,10 @@ impl ProjectHandle {
     /// Sends a seat's message; waits while the owner is busy. `false`: the project left memory,
     /// the socket should close so that its client comes back.
     pub async fn message(&self, seat: SeatId, message: SeatMessage) -> bool {
-        self.commands.send(Command::Message(seat, message)).await.is_ok()
+        self.commands
+            .send(Command::Message(seat, message))
+            .await
+            .is_ok()
     }
 
     /// Leaves a seat.

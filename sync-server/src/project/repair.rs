@@ -162,7 +162,10 @@ impl<'a, F: Facts> Review<'a, F> {
             if let Some(before) = before.clone().filter(other) {
                 removed.push((before, path.clone()));
             }
-            self.claim(path, entry, before);
+            // An earlier claim may have put this one right already.
+            if self.tree.get(&path) == Some(&entry) {
+                self.claim(path, entry, before);
+            }
         }
         for (entry, path) in removed {
             self.gone(entry, path);
@@ -224,68 +227,163 @@ impl<'a, F: Facts> Review<'a, F> {
             return;
         };
         match entry {
-            Entry::Text { doc, seed, mode, mtime } => {
-                self.claim_text(path, Text { doc, seed, mode, mtime }, before.as_ref());
+            Entry::Text {
+                doc,
+                seed,
+                mode,
+                mtime,
+            } => {
+                self.claim_text(
+                    path,
+                    Text {
+                        doc,
+                        seed,
+                        mode,
+                        mtime,
+                    },
+                    before.as_ref(),
+                );
             }
-            Entry::Blob { hash, size, mode, mtime } => match self.facts.blob(&hash) {
+            Entry::Blob {
+                hash,
+                size,
+                mode,
+                mtime,
+            } => match self.facts.blob(&hash) {
                 None => self.wait(hash, path, before),
                 Some(fact) if fact.size != size => {
                     let size = fact.size;
-                    self.set(path, Entry::Blob { hash, size, mode, mtime });
+                    self.set(
+                        path,
+                        Entry::Blob {
+                            hash,
+                            size,
+                            mode,
+                            mtime,
+                        },
+                    );
                 }
                 Some(_) => {}
             },
             Entry::Original { hash, mtime } => match self.facts.blob(&hash) {
                 None => self.wait(hash, path, before),
-                Some(_) => self.out.bridges.push(Bridge { path, hash, mtime, before }),
+                Some(_) => self.out.bridges.push(Bridge {
+                    path,
+                    hash,
+                    mtime,
+                    before,
+                }),
             },
             Entry::Link { .. } | Entry::Dir => {}
         }
     }
 
     fn claim_text(&mut self, path: FilePath, text: Text, before: Option<&Entry>) {
-        let Text { doc, seed, mode, mtime } = text;
+        let Text {
+            doc,
+            seed,
+            mode,
+            mtime,
+        } = text;
+        if self.tree.path_of(&doc) != Some(&path) {
+            // Set again at another path in the same update: that one keeps the document, and
+            // gives this one a new one.
+            return;
+        }
         if let Some(known) = self.facts.text(&doc) {
             if known.seed != seed {
-                self.report(path.as_str(), "seed set back: a document keeps its seed".into());
+                self.report(
+                    path.as_str(),
+                    "seed set back: a document keeps its seed".into(),
+                );
                 let seed = known.seed;
-                self.set(path.clone(), Entry::Text { doc: doc.clone(), seed, mode, mtime });
+                self.set(
+                    path.clone(),
+                    Entry::Text {
+                        doc: doc.clone(),
+                        seed,
+                        mode,
+                        mtime,
+                    },
+                );
             }
             self.only_path(&path, &doc, known.current);
             let moved = before.and_then(Entry::doc) != Some(&doc);
             if moved {
                 let seed = known.seed;
-                self.out.texts.push(TextChange { doc, seed, path, is_live: true });
+                self.out.texts.push(TextChange {
+                    doc,
+                    seed,
+                    path,
+                    is_live: true,
+                });
             }
             return;
         }
         match self.facts.blob(&seed) {
             None => self.wait(seed, path, before.cloned()),
             Some(fact) if !fact.is_text => {
-                let reason = format!("kept as binary: its bytes are no text of at most {MAX_TEXT_BYTES} bytes");
+                let reason = format!(
+                    "kept as binary: its bytes are no text of at most {MAX_TEXT_BYTES} bytes"
+                );
                 self.report(path.as_str(), reason);
                 let size = fact.size;
-                self.set(path, Entry::Blob { hash: seed, size, mode, mtime });
+                self.set(
+                    path,
+                    Entry::Blob {
+                        hash: seed,
+                        size,
+                        mode,
+                        mtime,
+                    },
+                );
             }
             Some(_) => {
                 self.only_path(&path, &doc, seed);
-                self.out.texts.push(TextChange { doc, seed, path, is_live: true });
+                self.out.texts.push(TextChange {
+                    doc,
+                    seed,
+                    path,
+                    is_live: true,
+                });
             }
         }
     }
 
     /// Gives every other path that names `doc` a new document with the same content.
     fn only_path(&mut self, path: &FilePath, doc: &DocId, content: BlobHash) {
-        let others = self.tree.paths_of(doc).iter().filter(|other| *other != path);
+        let others = self
+            .tree
+            .paths_of(doc)
+            .iter()
+            .filter(|other| *other != path);
         let others: Vec<_> = others
             .filter_map(|other| Some((other.clone(), self.tree.get(other)?.clone())))
             .collect();
         for (other, entry) in others {
-            let Entry::Text { mode, mtime, .. } = entry else { continue };
+            let Entry::Text { mode, mtime, .. } = entry else {
+                continue;
+            };
             let copy = self.facts.fresh_doc();
-            self.report(other.as_str(), format!("given a document of its own: `{path}` has its old one now"));
-            self.out.texts.push(TextChange { doc: copy.clone(), seed: content, path: other.clone(), is_live: true });
-            self.set(other, Entry::Text { doc: copy, seed: content, mode, mtime });
+            self.report(
+                other.as_str(),
+                format!("given a document of its own: `{path}` has its old one now"),
+            );
+            self.out.texts.push(TextChange {
+                doc: copy.clone(),
+                seed: content,
+                path: other.clone(),
+                is_live: true,
+            });
+            self.set(
+                other,
+                Entry::Text {
+                    doc: copy,
+                    seed: content,
+                    mode,
+                    mtime,
+                },
+            );
         }
     }
 
@@ -328,7 +426,9 @@ impl<'a, F: Facts> Review<'a, F> {
     fn keep_loser(&mut self, path: &FilePath, entry: Entry, who: &str) {
         let winner = self.tree.get(path);
         let when = match &entry {
-            Entry::Text { doc, mtime, seed, .. } => {
+            Entry::Text {
+                doc, mtime, seed, ..
+            } => {
                 let here = winner.and_then(Entry::doc) == Some(doc);
                 let elsewhere = self.tree.path_of(doc).is_some();
                 let known = self.facts.text(doc);
@@ -347,7 +447,12 @@ impl<'a, F: Facts> Review<'a, F> {
             }
             Entry::Original { hash, mtime } => {
                 // Nothing is lost of it: it is merged into what won.
-                let bridge = Bridge { path: path.clone(), hash: *hash, mtime: *mtime, before: winner.cloned() };
+                let bridge = Bridge {
+                    path: path.clone(),
+                    hash: *hash,
+                    mtime: *mtime,
+                    before: winner.cloned(),
+                };
                 self.out.bridges.push(bridge);
                 return;
             }
@@ -359,7 +464,10 @@ impl<'a, F: Facts> Review<'a, F> {
             return;
         }
         let kept = self.tree.free(kept);
-        self.report(path.as_str(), format!("two writers set it unknown to each other; the other version is `{kept}`"));
+        self.report(
+            path.as_str(),
+            format!("two writers set it unknown to each other; the other version is `{kept}`"),
+        );
         self.set(kept.clone(), entry.clone());
         self.claim(kept, entry, None);
     }
@@ -369,7 +477,12 @@ impl<'a, F: Facts> Review<'a, F> {
         if let Entry::Text { doc, seed, .. } = entry
             && self.tree.path_of(&doc).is_none()
         {
-            self.out.texts.push(TextChange { doc, seed, path, is_live: false });
+            self.out.texts.push(TextChange {
+                doc,
+                seed,
+                path,
+                is_live: false,
+            });
         }
     }
 
@@ -388,7 +501,10 @@ impl<'a, F: Facts> Review<'a, F> {
     }
 
     fn report(&mut self, path: &str, reason: String) {
-        self.out.reports.push(Report { path: path.to_owned(), reason });
+        self.out.reports.push(Report {
+            path: path.to_owned(),
+            reason,
+        });
     }
 }
 

@@ -31,16 +31,6 @@ impl Tree {
         self.entries.iter()
     }
 
-    /// How many paths there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Where a text document lies.
     pub fn path_of(&self, doc: &DocId) -> Option<&FilePath> {
         self.paths_of(doc).last()
@@ -55,7 +45,10 @@ impl Tree {
     pub fn set(&mut self, path: &FilePath, entry: Entry) -> Option<Entry> {
         let before = self.remove(path);
         if let Some(doc) = entry.doc() {
-            self.by_doc.entry(doc.clone()).or_default().push(path.clone());
+            self.by_doc
+                .entry(doc.clone())
+                .or_default()
+                .push(path.clone());
         }
         self.by_collision
             .entry(path.collision_key())
@@ -150,9 +143,15 @@ mod tests {
     fn collisions_are_seen_from_every_side() {
         let mut tree = Tree::default();
         tree.set(&path("src/Main.rs"), text("d"));
-        assert_eq!(tree.collides_with(&path("SRC/main.rs")), Some(&path("src/Main.rs")));
+        assert_eq!(
+            tree.collides_with(&path("SRC/main.rs")),
+            Some(&path("src/Main.rs"))
+        );
         assert_eq!(tree.collides_with(&path("src/Main.rs")), None);
-        assert_eq!(tree.above(&path("src/Main.rs/x/y")), Some(path("src/Main.rs")));
+        assert_eq!(
+            tree.above(&path("src/Main.rs/x/y")),
+            Some(path("src/Main.rs"))
+        );
         assert!(tree.has_below(&path("src")) && !tree.has_below(&path("sr")));
         tree.remove(&path("src/Main.rs"));
         assert_eq!(tree.collides_with(&path("SRC/main.rs")), None);

@@ -61,8 +61,8 @@ enum Command {
 struct Group {
     writes: Vec<Write>,
     answer: oneshot::Sender<Result<(), CommitError>>,
-    /// Given back once the group is answered.
-    _room: OwnedSemaphorePermit,
+    /// Given back when the group is done, before its answer.
+    room: OwnedSemaphorePermit,
 }
 
 impl Committer {
@@ -151,7 +151,7 @@ impl Committer {
         let group = Group {
             writes,
             answer,
-            _room: room,
+            room,
         };
         let sent = self.commands.send(Command::Commit(group));
         sent.map(|()| answered).map_err(|_| CommitError::Closed)
@@ -206,19 +206,19 @@ impl Worker {
         }
         let (batch, answers): (Vec<_>, Vec<_>) = groups
             .into_iter()
-            .map(|group| (group.writes, (group.answer, group._room)))
+            .map(|group| (group.writes, (group.answer, group.room)))
             .unzip();
         let results = match self.attempt(&batch) {
             // One group that does not fit must not fail the small ones beside it.
             Err(error) if batch.len() > 1 && matches!(*error, StoreError::Full { .. }) => {
-                let alone = batch.chunks(1).map(|group| (1, self.attempt(group)));
-                alone
-                    .flat_map(|(groups, result)| each(groups, result))
-                    .collect()
+                let alone = batch.chunks(1).map(|group| self.attempt(group));
+                alone.flat_map(|result| each(1, result)).collect()
             }
             result => each(batch.len(), result),
         };
-        for ((answer, _room), result) in answers.into_iter().zip(results) {
+        drop(batch);
+        for ((answer, room), result) in answers.into_iter().zip(results) {
+            drop(room);
             // A caller that went away needs no answer.
             let _ = answer.send(result);
         }

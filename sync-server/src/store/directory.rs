@@ -1,9 +1,11 @@
 //! The data directory: made, locked, and laid out.
 //!
-//!     lock                  held by the server that works here
-//!     uspark.db (-wal -shm) everything but large blobs
-//!     blobs/ab/cdef…        one large blob each
-//!     blobs/incoming/       uploads under way; emptied at start
+//! ```text
+//! lock                  held by the server that works here
+//! uspark.db (-wal -shm) everything but large blobs
+//! blobs/ab/cdef…        one large blob each
+//! blobs/incoming/       uploads under way; emptied at start
+//! ```
 //!
 //! Invariant: while a clone of a [`DataDirectory`] lives, no other process has one of the same
 //! directory. Only its owner's user can read what is in it.
@@ -33,12 +35,16 @@ impl DataDirectory {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         let failed = |error: &std::io::Error| StoreError::io(path.display(), error);
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|e| failed(&e))?;
+        if !path.is_dir() {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(&path).map_err(|e| failed(&e))?;
+            // A power cut must not take a new directory away with all that is in it. Which of
+            // those above are new is not known; one that we may not read was there before.
+            for above in path.ancestors().skip(1) {
+                let _ = sync_directory(above);
+            }
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(path.join("lock")).map_err(|e| failed(&e))?;
@@ -71,6 +77,16 @@ impl DataDirectory {
         };
         save().map_err(|error| StoreError::io(target.display(), &error))?;
         Ok(target)
+    }
+
+    /// Reads such a file; `None` if there is none.
+    pub fn read_private(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io(path.display(), &error)),
+        }
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -119,8 +135,10 @@ mod tests {
     fn others_read_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(temp.path().join("data")).unwrap();
+        assert_eq!(data.read_private("admin-token").unwrap(), None);
         let saved = data.save_private("admin-token", b"secret").unwrap();
-        assert_eq!(fs::read(&saved).unwrap(), b"secret");
+        let read = data.read_private("admin-token").unwrap();
+        assert_eq!(read.as_deref(), Some(b"secret".as_slice()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&saved), 0o600);
         assert_eq!(mode(data.path()), 0o700);

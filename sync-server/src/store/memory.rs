@@ -34,6 +34,8 @@ struct Project {
     documents: BTreeMap<Option<DocId>, Document>,
     texts: BTreeMap<DocId, TextRecord>,
     settled: BTreeMap<DocId, Vec<(u64, SettledVersion)>>,
+    /// The last update of each text that a settled version holds.
+    settled_through: BTreeMap<DocId, u64>,
     blobs: BTreeSet<BlobHash>,
 }
 
@@ -137,12 +139,12 @@ impl State {
                 doc,
                 version,
                 project_seq,
+                doc_seq,
             } => {
-                let history = self
-                    .project(project)?
-                    .settled
-                    .entry(doc.clone())
-                    .or_default();
+                let project = self.project(project)?;
+                let through = project.settled_through.entry(doc.clone()).or_default();
+                *through = (*through).max(*doc_seq);
+                let history = project.settled.entry(doc.clone()).or_default();
                 let place = history.partition_point(|(seq, _)| seq <= project_seq);
                 history.insert(place, (*project_seq, *version));
             }
@@ -184,6 +186,7 @@ impl Project {
             documents: BTreeMap::new(),
             texts: BTreeMap::new(),
             settled: BTreeMap::new(),
+            settled_through: BTreeMap::new(),
             blobs: BTreeSet::new(),
         }
     }
@@ -285,6 +288,18 @@ impl Store for MemoryStore {
         Ok(self.of_project(project, |project| {
             let history = project.settled.get(doc).into_iter().flatten();
             history.rev().take(limit).copied().collect()
+        }))
+    }
+
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let through = |doc| project.settled_through.get(doc).copied().unwrap_or(0);
+            let texts = project.documents.iter().filter_map(|(doc, document)| {
+                let doc = doc.as_ref().filter(|doc| project.texts.contains_key(doc))?;
+                let last = document.updates.keys().next_back().copied();
+                (last.unwrap_or(0).max(document.through) > through(doc)).then(|| doc.clone())
+            });
+            texts.collect()
         }))
     }
 

@@ -59,6 +59,8 @@ pub enum Write {
         version: SettledVersion,
         /// The place of the project document's update that names this version.
         project_seq: u64,
+        /// The place of the text's last update that the version holds.
+        doc_seq: u64,
     },
     /// Keeps a blob and lets this project read it.
     PutBlob {
@@ -207,6 +209,14 @@ pub struct AuditRecord {
     pub detail: String,
 }
 
+impl Origin {
+    /// The bytes of what was claimed: a peer chose how long that is.
+    fn cost(&self) -> usize {
+        let claims = [&self.run, &self.tool_use_id, &self.tool];
+        claims.into_iter().flatten().map(String::len).sum()
+    }
+}
+
 impl Write {
     /// The project that must exist for the write to be accepted.
     pub(crate) fn project(&self) -> Option<&ProjectId> {
@@ -227,7 +237,9 @@ impl Write {
     /// About how many bytes of memory the write holds.
     pub(crate) fn cost(&self) -> usize {
         let payload = match self {
-            Self::Append { update, .. } => update.len(),
+            Self::Append { update, origin, .. } => {
+                update.len() + origin.as_ref().map_or(0, Origin::cost)
+            }
             Self::Compact { state, .. } => state.len(),
             Self::PutBlob {
                 body: BlobBody::Inline(bytes),

@@ -11,6 +11,7 @@
     reason = "this module owns the database file"
 )]
 
+mod log;
 mod reads;
 mod schema;
 mod writes;
@@ -123,11 +124,11 @@ impl Store for SqliteStore {
     }
 
     fn load(&self, name: &DocumentName) -> Result<StoredDocument, StoreError> {
-        self.read(|db| reads::load(db, name))
+        self.read(|db| log::load(db, name))
     }
 
     fn origins(&self, name: &DocumentName, limit: usize) -> Result<Vec<OriginSpan>, StoreError> {
-        self.read(|db| reads::origins(db, name, limit))
+        self.read(|db| log::origins(db, name, limit))
     }
 
     fn text(&self, project: &ProjectId, doc: &DocId) -> Result<Option<TextRecord>, StoreError> {
@@ -148,6 +149,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(u64, SettledVersion)>, StoreError> {
         self.read(|db| reads::settled(db, project, doc, limit))
+    }
+
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        self.read(|db| reads::unsettled(db, project))
     }
 
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {

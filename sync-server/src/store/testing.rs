@@ -17,13 +17,15 @@ pub struct TestStore {
     control: Arc<(Mutex<Control>, Condvar)>,
 }
 
+type Failing = Box<dyn FnMut(&[Vec<Write>]) -> Option<StoreError> + Send>;
+
 #[derive(Default)]
 struct Control {
     commits: usize,
     waiting: bool,
     held: bool,
-    /// Commits that still succeed, and what the later ones say.
-    failing: Option<(usize, StoreError)>,
+    /// Looks at each batch, and says what its commit fails with.
+    failing: Option<Failing>,
     /// What every read says.
     failing_reads: Option<StoreError>,
 }
@@ -66,8 +68,20 @@ impl TestStore {
     }
 
     /// Fails every commit after the next `commits`, leaving no trace of it.
-    pub fn fail_after(&self, commits: usize, error: StoreError) {
-        self.control().failing = Some((commits, error));
+    pub fn fail_after(&self, mut commits: usize, error: StoreError) {
+        self.fail_when(move |_| {
+            let fails = commits == 0;
+            commits = commits.saturating_sub(1);
+            fails.then(|| error.clone())
+        });
+    }
+
+    /// Fails every commit of a batch for which `failing` names an error.
+    pub fn fail_when(
+        &self,
+        failing: impl FnMut(&[Vec<Write>]) -> Option<StoreError> + Send + 'static,
+    ) {
+        self.control().failing = Some(Box::new(failing));
     }
 
     /// Fails every read.
@@ -110,10 +124,8 @@ impl Store for TestStore {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         control.waiting = false;
-        match &mut control.failing {
-            Some((0, error)) => return Err(error.clone()),
-            Some((left, _)) => *left -= 1,
-            None => {}
+        if let Some(error) = control.failing.as_mut().and_then(|failing| failing(batch)) {
+            return Err(error);
         }
         drop(control);
         let outcomes = self.inner.commit(batch)?;
@@ -163,6 +175,10 @@ impl Store for TestStore {
         limit: usize,
     ) -> Result<Vec<(u64, SettledVersion)>, StoreError> {
         self.read(|store| store.settled(project, doc, limit))
+    }
+
+    fn unsettled(&self, project: &ProjectId) -> Result<Vec<DocId>, StoreError> {
+        self.read(|store| store.unsettled(project))
     }
 
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {

@@ -1,14 +1,10 @@
-//! Each read of the store as SQL.
+//! Each read of the store as SQL; those of a document's log are in [`super::log`].
 
-use bytes::Bytes;
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
+use uspark_shared::id::{BlobHash, DocId, ProjectId};
 
-use super::super::{
-    AuditRecord, OriginSpan, ProjectRecord, Reader, SettledVersion, StoredBlob, StoredDocument,
-    TextRecord,
-};
+use super::super::{AuditRecord, ProjectRecord, Reader, SettledVersion, StoredBlob, TextRecord};
 use super::integer;
 use crate::access::{TokenId, TokenRecord, TokenScope};
 
@@ -35,67 +31,6 @@ pub(super) fn projects(
         params![after.map_or("", ProjectId::as_str), integer(limit as u64)],
         project_record,
     )?
-    .collect()
-}
-
-/// Reads the snapshot and the updates in one transaction: a compaction between the two would
-/// hide what it moved from the one to the other.
-pub(super) fn load(db: &Connection, name: &DocumentName) -> rusqlite::Result<StoredDocument> {
-    let transaction = db.unchecked_transaction()?;
-    let document = db
-        .prepare_cached(
-            "SELECT key, through, snapshot FROM documents WHERE project = ?1 AND doc = ?2",
-        )?
-        .query_row(document_key(name), |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, u64>(1)?,
-                row.get::<_, Option<Vec<u8>>>(2)?,
-            ))
-        })
-        .optional()?;
-    let Some((key, mut last, snapshot)) = document else {
-        return Ok(StoredDocument {
-            updates: Vec::new(),
-            next_seq: 1,
-        });
-    };
-    let mut updates: Vec<Bytes> = snapshot.map(Bytes::from).into_iter().collect();
-    let mut statement =
-        db.prepare_cached("SELECT seq, body FROM updates WHERE document = ?1 ORDER BY seq")?;
-    let mut rows = statement.query([key])?;
-    while let Some(row) = rows.next()? {
-        last = row.get(0)?;
-        updates.push(row.get::<_, Vec<u8>>(1)?.into());
-    }
-    drop(rows);
-    transaction.finish()?;
-    Ok(StoredDocument {
-        updates,
-        next_seq: last + 1,
-    })
-}
-
-pub(super) fn origins(
-    db: &Connection,
-    name: &DocumentName,
-    limit: usize,
-) -> rusqlite::Result<Vec<OriginSpan>> {
-    let (project, doc) = document_key(name);
-    db.prepare_cached(
-        "SELECT seq, at, origin FROM origins
-         WHERE document = (SELECT key FROM documents WHERE project = ?1 AND doc = ?2)
-         ORDER BY seq DESC LIMIT ?3",
-    )?
-    .query_map(params![project, doc, integer(limit as u64)], |row| {
-        let origin: Option<String> = row.get(2)?;
-        let origin = origin.map(|json| serde_json::from_str(&json).map_err(|e| damaged(2, e)));
-        Ok(OriginSpan {
-            from_seq: row.get(0)?,
-            at: row.get(1)?,
-            origin: origin.transpose()?,
-        })
-    })?
     .collect()
 }
 
@@ -146,6 +81,18 @@ pub(super) fn settled(
         params![project.as_str(), doc.as_str(), integer(limit as u64)],
         |row| Ok((row.get(0)?, settled_version(row, 1)?)),
     )?
+    .collect()
+}
+
+pub(super) fn unsettled(db: &Connection, project: &ProjectId) -> rusqlite::Result<Vec<DocId>> {
+    db.prepare_cached(
+        "SELECT d.doc FROM documents d JOIN texts t ON t.project = d.project AND t.doc = d.doc
+         WHERE d.project = ?1 AND max(d.through, coalesce(
+             (SELECT max(seq) FROM updates WHERE document = d.key), 0)) > coalesce(
+             (SELECT max(doc_seq) FROM settled WHERE project = d.project AND doc = d.doc), 0)
+         ORDER BY d.doc",
+    )?
+    .query_map([project.as_str()], |row| parsed(row, 0))?
     .collect()
 }
 
@@ -219,13 +166,6 @@ pub(super) fn audit(
     .collect()
 }
 
-fn document_key(name: &DocumentName) -> (&str, &str) {
-    (
-        name.project.as_str(),
-        name.text.as_ref().map_or("", DocId::as_str),
-    )
-}
-
 fn project_record(row: &Row<'_>) -> rusqlite::Result<ProjectRecord> {
     Ok(ProjectRecord {
         id: parsed(row, 0)?,
@@ -284,7 +224,7 @@ where
 }
 
 /// A value that was never written by this server.
-fn damaged(
+pub(super) fn damaged(
     column: usize,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> rusqlite::Error {

@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -79,6 +80,7 @@ CREATE TABLE settled (
     project TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
     doc TEXT NOT NULL,
     project_seq INTEGER NOT NULL,
+    doc_seq INTEGER NOT NULL,
     hash BLOB NOT NULL,
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL
@@ -128,15 +130,18 @@ pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let draft = path.with_extension("db.new");
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
+    // The log and its index take over this file's mode.
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&draft).map_err(io)?;
     let create = || {
         let db = Connection::open(&draft)?;
+        // One transaction, and so one sync, for all of it.
+        let transaction = db.unchecked_transaction()?;
         db.execute_batch(SCHEMA)?;
         db.execute("INSERT INTO server (epoch) VALUES (?1)", [random_epoch()])?;
         db.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()?;
         db.close().map_err(|(_, error)| error)
     };
     create().map_err(|error| store_error(path, &error))?;

@@ -1,14 +1,13 @@
-//! Each [`Write`] as SQL.
+//! Each [`Write`] as SQL; those of a document's log are in [`log`].
 
-use rusqlite::{Connection, OptionalExtension as _, ffi, params};
-use uspark_shared::id::{DocId, DocumentName};
+use rusqlite::{Connection, ffi, params};
 
-use super::super::{BlobBody, Origin, Outcome, Refused, SettledVersion, TextRecord, Write};
-use super::{integer, schema};
+use super::super::{BlobBody, Outcome, Refused, SettledVersion, TextRecord, Write};
+use super::{integer, log, schema};
 use crate::access::{TokenRecord, TokenScope};
 
 /// Why a write stopped: it was refused, or the database failed.
-enum Stopped {
+pub(super) enum Stopped {
     Refused(Refused),
     Database(rusqlite::Error),
 }
@@ -80,30 +79,32 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             origin,
             at,
         } => {
-            append(db, name, *seq, update)?;
-            note_origin(db, name, *seq, origin.as_ref(), *at)
+            let document = log::append(db, name, *seq, update)?;
+            log::note_origin(db, document, *seq, origin.as_ref(), *at)
         }
         Write::Compact {
             name,
             through,
             state,
-        } => compact(db, name, *through, state),
+        } => log::compact(db, name, *through, state),
         Write::PutText(text) => put_text(db, text),
         Write::Settle {
             project,
             doc,
             version,
             project_seq,
+            doc_seq,
         } => {
             let SettledVersion { hash, size, mtime } = version;
             db.prepare_cached(
-                "INSERT INTO settled (project, doc, project_seq, hash, size, mtime)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO settled (project, doc, project_seq, doc_seq, hash, size, mtime)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 project.as_str(),
                 doc.as_str(),
                 integer(*project_seq),
+                integer(*doc_seq),
                 hash.as_bytes(),
                 integer(*size),
                 integer(*mtime)
@@ -156,89 +157,6 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
     }
 }
 
-/// The key of a document's row, and how far it is compacted; makes the row unless it is there.
-fn document(db: &Connection, name: &DocumentName) -> rusqlite::Result<(i64, i64)> {
-    let key = params![
-        name.project.as_str(),
-        name.text.as_ref().map_or("", DocId::as_str)
-    ];
-    let known = db
-        .prepare_cached("SELECT key, through FROM documents WHERE project = ?1 AND doc = ?2")?
-        .query_row(key, |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some(found) = known {
-        return Ok(found);
-    }
-    let key = db
-        .prepare_cached("INSERT INTO documents (project, doc, through) VALUES (?1, ?2, 0)")?
-        .insert(key)?;
-    Ok((key, 0))
-}
-
-fn append(db: &Connection, name: &DocumentName, seq: u64, update: &[u8]) -> Result<(), Stopped> {
-    let (key, through) = document(db, name)?;
-    let taken = || Refused::SequenceTaken {
-        name: name.clone(),
-        seq,
-    };
-    // A stale owner's place may lie in what the newer owner has compacted away.
-    if integer(seq) <= through {
-        return Err(taken().into());
-    }
-    let added = db
-        .prepare_cached(
-            "INSERT INTO updates (document, seq, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![key, integer(seq), update])?;
-    or_refuse(added, taken)
-}
-
-/// Adds a row only where the origin is not that of the update before.
-fn note_origin(
-    db: &Connection,
-    name: &DocumentName,
-    seq: u64,
-    origin: Option<&Origin>,
-    at: u64,
-) -> Result<(), Stopped> {
-    let (key, _) = document(db, name)?;
-    let origin = origin.map(|origin| {
-        serde_json::to_string(origin).expect("a struct of strings is always valid JSON")
-    });
-    let before: Option<String> = db
-        .prepare_cached(
-            "SELECT origin FROM origins WHERE document = ?1 AND seq < ?2
-             ORDER BY seq DESC LIMIT 1",
-        )?
-        .query_row(params![key, integer(seq)], |row| row.get(0))
-        .optional()?
-        .flatten();
-    if before != origin {
-        db.prepare_cached(
-            "INSERT INTO origins (document, seq, at, origin) VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute(params![key, integer(seq), integer(at), origin])?;
-    }
-    Ok(())
-}
-
-fn compact(
-    db: &Connection,
-    name: &DocumentName,
-    through: u64,
-    state: &[u8],
-) -> Result<(), Stopped> {
-    let (key, known) = document(db, name)?;
-    if integer(through) <= known {
-        return Ok(());
-    }
-    db.prepare_cached("UPDATE documents SET snapshot = ?3, through = ?2 WHERE key = ?1")?
-        .execute(params![key, integer(through), state])?;
-    db.prepare_cached("DELETE FROM updates WHERE document = ?1 AND seq <= ?2")?
-        .execute(params![key, integer(through)])?;
-    Ok(())
-}
-
 fn put_text(db: &Connection, text: &TextRecord) -> Result<(), Stopped> {
     db.prepare_cached(
         "INSERT INTO texts (project, doc, seed, path, deleted_at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -279,7 +197,7 @@ fn put_token(db: &Connection, token: &TokenRecord) -> Result<(), Stopped> {
     or_refuse(added, || Refused::TokenExists(token.id.clone()))
 }
 
-fn or_refuse(changed: usize, refusal: impl FnOnce() -> Refused) -> Result<(), Stopped> {
+pub(super) fn or_refuse(changed: usize, refusal: impl FnOnce() -> Refused) -> Result<(), Stopped> {
     if changed == 0 {
         Err(refusal().into())
     } else {

@@ -1,0 +1,78 @@
+//! Whether the token may do what a command is about to do, asked before anything is begun: one
+//! clear refusal instead of many pending paths.
+
+use uspark_shared::id::ProjectId;
+
+use super::failure::Failure;
+use super::place::Connection;
+use crate::api::{Access, ApiError, TokenInfo};
+
+/// Why a command may not begin.
+#[derive(Debug)]
+pub enum Denied {
+    /// The server cannot be asked now.
+    ForNow(Failure),
+    /// It says no.
+    ForGood(Failure),
+}
+
+/// Asks the server whether the token reaches `project`, and far enough.
+pub async fn check(
+    connection: &Connection,
+    project: &ProjectId,
+    need: Access,
+) -> Result<(), Denied> {
+    let api = connection.api()?;
+    let (token, found) = tokio::join!(api.token_info(), api.check_project(project));
+    suits(&token?, project, need).map_err(Denied::ForGood)?;
+    Ok(found?)
+}
+
+fn suits(token: &TokenInfo, project: &ProjectId, need: Access) -> Result<(), Failure> {
+    if let Some(other) = token.project.as_ref().filter(|other| *other != project) {
+        let message = format!("the token is for the project `{other}`, not for `{project}`");
+        return Err(Failure::new(message)
+            .hint("give its own project with --project-id, or another token with --token"));
+    }
+    if token.access < need {
+        return Err(
+            Failure::new("the token only reads: nothing can be sent with it")
+                .hint("`uspark pull` works with it; for more ask for a token that may write"),
+        );
+    }
+    Ok(())
+}
+
+impl From<ApiError> for Denied {
+    fn from(error: ApiError) -> Self {
+        match error.is_transient() {
+            true => Self::ForNow(error.into()),
+            false => Self::ForGood(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reaches_its_project_and_its_verbs() {
+        let token = |project: Option<&str>, access| TokenInfo {
+            id: "t".into(),
+            project: project.map(|project| project.parse().unwrap()),
+            access,
+            expires_at: None,
+        };
+        let p = "p".parse().unwrap();
+        for (token, need, fine) in [
+            (token(Some("p"), Access::Read), Access::Read, true),
+            (token(Some("p"), Access::Read), Access::Write, false),
+            (token(Some("p"), Access::Admin), Access::Write, true),
+            (token(Some("q"), Access::Admin), Access::Read, false),
+            (token(None, Access::Write), Access::Write, true),
+        ] {
+            assert_eq!(suits(&token, &p, need).is_ok(), fine, "{token:?} {need:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The session of this process, as other commands of the same workspace see it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uspark_shared::path::FilePath;
+
+use crate::control::message::Identity;
+use crate::control::{Agent, ReportView, StatusView, ToolStart};
+use crate::engine::{SessionHandle, ToolCall};
+
+/// Answers on the control socket.
+#[derive(Clone)]
+pub struct SessionAgent {
+    handle: SessionHandle,
+    identity: Arc<Identity>,
+    root: Arc<Path>,
+}
+
+impl SessionAgent {
+    /// Answers for `handle`, whose workspace is at `root`.
+    pub fn new(handle: SessionHandle, identity: Identity, root: &Path) -> Self {
+        Self {
+            handle,
+            identity: Arc::new(identity),
+            root: root.into(),
+        }
+    }
+}
+
+impl Agent for SessionAgent {
+    async fn status(&self) -> StatusView {
+        StatusView::new(&self.identity, self.handle.status().await)
+    }
+
+    async fn barrier(&self, timeout: Duration) -> ReportView {
+        // Longer than a day is for ever; the addition must not overflow.
+        let timeout = timeout.min(Duration::from_secs(24 * 3600));
+        self.handle.barrier(Instant::now() + timeout).await.into()
+    }
+
+    fn tool_started(&self, call: ToolStart) {
+        self.handle.tool_started(tool_call(call, &self.root));
+    }
+
+    fn tool_finished(&self, id: &str) {
+        self.handle.tool_finished(id);
+    }
+}
+
+/// The call as the engine takes it: of its paths, those in the workspace.
+pub fn tool_call(call: ToolStart, root: &Path) -> ToolCall {
+    ToolCall {
+        id: call.id,
+        name: call.name,
+        paths: call
+            .paths
+            .iter()
+            .filter_map(|path| in_workspace(path, root))
+            .collect(),
+    }
+}
+
+/// A path as a tool names it, usually absolute -> a path of the project, if it is one.
+fn in_workspace(path: &PathBuf, root: &Path) -> Option<FilePath> {
+    let below = if path.is_absolute() {
+        path.strip_prefix(root).ok()?
+    } else {
+        path
+    };
+    below.to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tools_paths_are_those_in_the_workspace() {
+        let call = ToolStart {
+            id: "t".into(),
+            name: "Write".into(),
+            paths: [
+                "/w/src/a",
+                "rel/b",
+                "/etc/passwd",
+                "/w/../x",
+                "/w",
+                "/w/.git/x",
+                "/wide/a",
+            ]
+            .map(PathBuf::from)
+            .to_vec(),
+        };
+        let paths = tool_call(call, Path::new("/w")).paths;
+        let paths: Vec<_> = paths.iter().map(FilePath::as_str).collect();
+        assert_eq!(paths, ["src/a", "rel/b"]);
+    }
+}

@@ -1,0 +1,250 @@
+//! Why a command failed, in the three parts that a person needs: the thing, the cause, the next
+//! step.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::api::{ApiError, Refusal};
+use crate::command::CommandError;
+use crate::config::ConfigError;
+use crate::control::ControlError;
+use crate::engine::EngineError;
+
+/// Exit code for what could not be done.
+pub const FAILED: u8 = 1;
+/// Exit code for what was asked wrongly.
+pub const USAGE: u8 = 2;
+/// Exit codes of a shell for a program that cannot be executed, or found.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// A failed command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What did not happen, naming the thing.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// What the process exits with.
+    pub exit: u8,
+}
+
+impl Failure {
+    /// Something that could not be done.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            cause: None,
+            hint: None,
+            exit: FAILED,
+        }
+    }
+
+    /// Something that was asked wrongly.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self {
+            exit: USAGE,
+            ..Self::new(message)
+        }
+    }
+
+    /// The same, with its cause.
+    pub fn cause(self, cause: impl ToString) -> Self {
+        Self {
+            cause: Some(cause.to_string()),
+            ..self
+        }
+    }
+
+    /// The same, with its next step.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// Takes an error's own words for the message, and what lies beneath it for the cause.
+    fn of(error: &dyn Error) -> Self {
+        let mut cause = String::new();
+        let mut below = error.source();
+        while let Some(error) = below {
+            let said = error.to_string();
+            // Libraries repeat the inner error in the outer one; the words count once.
+            if !cause.contains(&said) {
+                let separator = if cause.is_empty() { "" } else { ": " };
+                let _ = write!(cause, "{separator}{said}");
+            }
+            below = error.source();
+        }
+        Self {
+            cause: (!cause.is_empty()).then_some(cause),
+            ..Self::new(error.to_string())
+        }
+    }
+
+    /// The lines for a person.
+    pub fn lines(&self) -> String {
+        let mut lines = format!("error: {}\n", self.message);
+        for (name, text) in [("cause", &self.cause), ("hint", &self.hint)] {
+            if let Some(text) = text {
+                let _ = writeln!(lines, "{name}: {text}");
+            }
+        }
+        lines
+    }
+
+    /// The object for a machine.
+    pub fn json(&self) -> Value {
+        json!({"message": self.message, "cause": self.cause, "hint": self.hint, "exit": self.exit})
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // Clap's paragraphs: what is wrong, tips, the usage, where to read more.
+        let mut paragraphs = text.split("\n\n").map(str::trim);
+        let message = paragraphs.next().unwrap_or_default();
+        let usage = paragraphs.find_map(|text| text.strip_prefix("Usage: "));
+        let usage = usage.unwrap_or("uspark <COMMAND>");
+        Self::usage(message).hint(format!("{usage}   (--help shows examples)"))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = match &error {
+            ConfigError::Io { .. } => "check who owns it and what its permissions are".into(),
+            ConfigError::Malformed { path, .. } => {
+                format!("mend it or remove it: rm {}", path.display())
+            }
+            ConfigError::NoHome => {
+                "set HOME, or give both --server and --token (USPARK_SERVER, USPARK_TOKEN)".into()
+            }
+        };
+        Self::of(&error).hint(hint)
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let usual = match &error {
+            ApiError::Request { .. } | ApiError::Silent { .. } => {
+                "is `sync-server` running there? Name another with --server or USPARK_SERVER"
+            }
+            ApiError::Malformed { .. } => "is it a uspark server? Name another with --server",
+            ApiError::Refused { refusal, .. } => match refusal {
+                Refusal::Unauthorised => {
+                    "log in with a token that is valid: uspark auth login --token …"
+                }
+                Refusal::Forbidden | Refusal::NotFound => {
+                    "check the project's id; `uspark auth status` says what the token is for"
+                }
+                Refusal::TooLarge => "the server's operator sets the limit",
+                Refusal::Later => "try again in a moment",
+                Refusal::Other(_) => "are the agent and the server of one version?",
+            },
+        };
+        let said = match &error {
+            ApiError::Refused { hint, .. } => hint.clone(),
+            _ => None,
+        };
+        Self {
+            cause: error.cause(),
+            ..Self::new(error.to_string()).hint(said.unwrap_or_else(|| usual.into()))
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self::of(&error).hint("`uspark status` says which process it is; end it and try again")
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::of(&error).hint("USPARK_LOG=debug shows what led to it")
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        let (exit, hint) = match &error {
+            CommandError::NotFound { program } if program == crate::claude::launch::PROGRAM => (
+                NOT_FOUND,
+                "install it with `npm install -g @anthropic-ai/claude-code`, or run another \
+                 command: uspark run -- CMD",
+            ),
+            CommandError::NotFound { .. } => (NOT_FOUND, "is it installed, and on the PATH?"),
+            CommandError::NotExecutable { .. } => (NOT_EXECUTABLE, "is it executable? chmod +x"),
+            CommandError::Lost(_) => (FAILED, "`ps` shows whether it still runs"),
+            CommandError::Failed { .. } => (FAILED, "the system refused it; nothing was run"),
+        };
+        Self {
+            exit,
+            ..Self::of(&error).hint(hint)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::args::Cli;
+    use super::*;
+
+    #[test]
+    fn the_thing_the_cause_and_the_next_step_have_a_line_each() {
+        let error = ConfigError::Io {
+            action: "read",
+            path: "/x/config.json".into(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        let failure = Failure::from(error);
+        assert_eq!(
+            failure.lines(),
+            "error: cannot read /x/config.json\ncause: permission denied\n\
+             hint: check who owns it and what its permissions are\n"
+        );
+        assert_eq!(failure.json()["exit"], 1);
+    }
+
+    #[test]
+    fn wrong_usage_keeps_claps_words_and_gets_our_hint() {
+        let parse = |words: &[&str]| {
+            let error = Cli::parse_from_arguments(words.iter().map(Into::into)).unwrap_err();
+            Failure::from(error)
+        };
+        let failure = parse(&["uspark", "pull", "--project-id", "../x"]);
+        assert_eq!(failure.exit, USAGE);
+        assert!(
+            failure.message.contains("`../x` is no valid id"),
+            "{}",
+            failure.message
+        );
+        assert!(!failure.lines().contains("For more information"));
+        let unknown = parse(&["uspark", "pull", "--fly"]);
+        assert_eq!(unknown.message, "unexpected argument '--fly' found");
+        assert!(unknown.hint.unwrap().starts_with("uspark pull "));
+    }
+
+    #[test]
+    fn a_missing_program_exits_as_in_a_shell() {
+        let missing = |program: &str| {
+            Failure::from(CommandError::NotFound {
+                program: program.into(),
+            })
+        };
+        assert_eq!(missing("claude").exit, 127);
+        assert!(missing("claude").hint.unwrap().contains("npm install"));
+        assert_eq!(missing("made").exit, 127);
+    }
+}

@@ -1,0 +1,276 @@
+//! What keeps workspace and project equal for the time of a command: a session of this process,
+//! or the agent that holds the workspace already.
+//!
+//! Invariant: the control socket is gone before the session, and with it the lock, is given up.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use uspark_shared::path::FilePath;
+
+use super::access::{self, Denied};
+use super::agent::SessionAgent;
+use super::args;
+use super::failure::Failure;
+use super::place::{Connection, Workspace};
+use super::progress::{Change, Changes, Reporter};
+use crate::api::Access;
+use crate::control::message::Identity;
+use crate::control::{ControlClient, ControlError, ControlServer, ReportView};
+use crate::engine::{Direction, EngineError, Limits, Session, SessionHandle, SyncConfig};
+
+/// How often a workspace that another command holds is tried again: a lock tells nobody that it
+/// is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a command wants of the sync.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name, for `status`.
+    pub command: &'static str,
+    /// Which way changes travel.
+    pub direction: Direction,
+    /// Only these paths; everything when empty.
+    pub paths: Vec<FilePath>,
+    /// The run that it is, if it is one.
+    pub run: Option<String>,
+    /// What a server that cannot be reached means.
+    pub unreachable: Unreachable,
+    /// How long a short command that has the workspace is waited for.
+    pub patience: Duration,
+}
+
+/// What a server that cannot be reached at the start means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The command fails.
+    Fails,
+    /// The session goes on trying.
+    IsAwaited,
+}
+
+/// How a command will sync, as far as that is known without the network.
+#[derive(Debug)]
+pub enum Plan {
+    /// Ask the agent that has the workspace. It has a token of its own.
+    Ask(ControlClient),
+    /// Be the agent.
+    Be(Connection),
+}
+
+/// Keeps workspace and project equal until it is finished.
+pub enum Keeper {
+    /// This process does.
+    Own(Box<Own>),
+    /// Another process does already; it is asked.
+    Other(ControlClient),
+}
+
+/// A session of this process.
+pub struct Own {
+    session: Session,
+    /// Only long sessions answer others: a `pull` is over soon, and they wait for it.
+    control: Option<ControlServer>,
+    reporter: Reporter,
+}
+
+/// How a command's sync ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// What the last barrier found.
+    pub report: ReportView,
+    /// Every path that changed sides, if this process kept a list.
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Looks for an agent in the workspace; without one, for a server and a token.
+    pub async fn make(workspace: &Workspace, given: &args::Connection) -> Result<Self, Failure> {
+        match running(workspace).await? {
+            Some(client) => Ok(Self::Ask(client)),
+            None => Connection::find(given, workspace.remembered.as_ref()).map(Self::Be),
+        }
+    }
+
+    /// Carries the plan out: from here on workspace and project are kept equal.
+    pub async fn start(self, workspace: &Workspace, wanted: Wanted) -> Result<Keeper, Failure> {
+        let connection = match self {
+            Self::Ask(client) => return Ok(Keeper::Other(client)),
+            Self::Be(connection) => connection,
+        };
+        let need = match wanted.direction {
+            Direction::Pull => Access::Read,
+            Direction::Push | Direction::Both => Access::Write,
+        };
+        match access::check(&connection, &workspace.project, need).await {
+            Ok(()) => {}
+            Err(Denied::ForNow(_)) if wanted.unreachable == Unreachable::IsAwaited => {}
+            Err(Denied::ForNow(failure) | Denied::ForGood(failure)) => return Err(failure),
+        }
+        take(workspace, connection, wanted).await
+    }
+}
+
+impl Keeper {
+    /// The session, if it is in this process.
+    pub fn handle(&self) -> Option<SessionHandle> {
+        match self {
+            Self::Own(own) => Some(own.session.handle()),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// Waits until workspace and project are equal, for as long as something moves: gives up
+    /// after `patience` without any progress.
+    pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {
+        let mut before = None;
+        loop {
+            let report = self.barrier(patience).await?;
+            let now = match self {
+                Self::Own(own) => own.reporter.advances(),
+                Self::Other(_) => report.sent + report.received,
+            };
+            if report.equal || before == Some(now) {
+                return Ok(report);
+            }
+            before = Some(now);
+        }
+    }
+
+    /// Waits for everything to be equal, for at most `timeout`, and ends the session. The agent of
+    /// another process goes on.
+    pub async fn finish(self, timeout: Duration) -> Result<Finished, Failure> {
+        let deadline = Instant::now() + timeout;
+        let own = match self {
+            Self::Own(own) => *own,
+            Self::Other(mut client) => {
+                return Ok(Finished {
+                    report: client.barrier(timeout).await?,
+                    changes: Vec::new(),
+                });
+            }
+        };
+        if let Some(control) = own.control {
+            // Others may ask while the last changes go out; the socket goes before the lock.
+            own.session.handle().barrier(deadline).await;
+            control.stop().await;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let report = own.session.finish(left).await?;
+        Ok(Finished {
+            report: report.into(),
+            changes: own.reporter.finish(),
+        })
+    }
+
+    async fn barrier(&mut self, timeout: Duration) -> Result<ReportView, Failure> {
+        match self {
+            Self::Own(own) => {
+                let handle = own.session.handle();
+                Ok(handle.barrier(Instant::now() + timeout).await.into())
+            }
+            Self::Other(client) => Ok(client.barrier(timeout).await?),
+        }
+    }
+}
+
+/// The agent that has the workspace, if one answers there.
+pub async fn running(workspace: &Workspace) -> Result<Option<ControlClient>, Failure> {
+    let Some(mut client) = ControlClient::connect(&workspace.root).await? else {
+        return Ok(None);
+    };
+    let status = match client.status().await {
+        Err(ControlError::Gone) => return Ok(None),
+        status => status?,
+    };
+    if status.project != workspace.project {
+        let (pid, project) = (status.pid, status.project);
+        return Err(Failure::usage(format!(
+            "the agent of this workspace (process {pid}) keeps the project `{project}`"
+        ))
+        .hint("use another directory, or end that agent first"));
+    }
+    Ok(Some(client))
+}
+
+/// Takes the workspace, or finds the agent that has come to have it.
+async fn take(
+    workspace: &Workspace,
+    connection: Connection,
+    wanted: Wanted,
+) -> Result<Keeper, Failure> {
+    let is_long = wanted.direction == Direction::Both;
+    let changes = if is_long {
+        Changes::Counted
+    } else {
+        Changes::Listed
+    };
+    let reporter = Reporter::start(changes).map_err(|error| {
+        Failure::new("cannot start a thread")
+            .cause(error)
+            .hint("the machine allows this user no more")
+    })?;
+    let deadline = Instant::now() + wanted.patience;
+    let config = SyncConfig {
+        server: connection.server.as_url().clone(),
+        token: connection.token.expose().to_owned(),
+        project: workspace.project.clone(),
+        root: workspace.root.clone(),
+        direction: wanted.direction,
+        paths: wanted.paths,
+        run: wanted.run,
+        who: host_name(),
+        limits: Limits::default(),
+    };
+    let session = loop {
+        match Session::start(config.clone(), reporter.sink()).await {
+            Ok(session) => break session,
+            Err(EngineError::Locked) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(client) = running(workspace).await? {
+            return Ok(Keeper::Other(client));
+        }
+        if Instant::now() >= deadline {
+            return Err(busy(&workspace.root));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    };
+    workspace.remember(&connection.server)?;
+    let control = match is_long {
+        false => None,
+        true => {
+            let identity = Identity {
+                command: wanted.command,
+                project: workspace.project.clone(),
+                server: connection.server,
+            };
+            let agent = SessionAgent::new(session.handle(), identity, &workspace.root);
+            let started = ControlServer::start(&workspace.root, agent);
+            Some(started.map_err(|error| {
+                Failure::new("cannot open the control socket in .uspark")
+                    .cause(error)
+                    .hint("put the workspace on a file system that has sockets")
+            })?)
+        }
+    };
+    Ok(Keeper::Own(Box::new(Own {
+        session,
+        control,
+        reporter,
+    })))
+}
+
+fn busy(root: &Path) -> Failure {
+    Failure::new(format!(
+        "another uspark command is at work in {}",
+        root.display()
+    ))
+    .hint("wait for it to end, or give it more time with --sync-timeout")
+}
+
+/// Names this machine, in a container the container: who a conflict's loser came from.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}

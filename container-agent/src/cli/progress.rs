@@ -1,0 +1,305 @@
+//! What a session tells, on its way to a person.
+//!
+//! The engine's loop only notes it down here; a thread of its own prints, so that a terminal that
+//! has been stopped with Ctrl-S stops nothing but the printing.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{of, say};
+use crate::engine::{Progress, ProgressSink};
+
+/// How often the bar moves: as fast as the eye follows.
+const TICK: Duration = Duration::from_millis(100);
+/// How often a line is written where there is no terminal, while there is something to say.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Messages kept for the printer; the rest is counted. A flood tells a person nothing more.
+const MAX_WAITING_NOTES: usize = 100;
+
+/// Collects what a session tells, and prints it until dropped.
+#[derive(Debug)]
+pub struct Reporter {
+    state: Arc<Mutex<State>>,
+    printer: Option<(SyncSender<()>, JoinHandle<()>)>,
+}
+
+/// How a change is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `+` for a path that was brought up to the other side, `-` for one removed there.
+    pub sign: char,
+    /// The path.
+    pub path: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Paths brought up, either way.
+    done: u64,
+    /// Paths known to be left.
+    left: u64,
+    /// Messages that are not printed yet.
+    notes: Vec<String>,
+    /// Messages that found no room.
+    dropped: usize,
+    /// What happened, when it is to be listed at the end.
+    changes: Option<Vec<Change>>,
+    offline: bool,
+    /// Grows with whatever shows that the other side is alive.
+    advances: u64,
+}
+
+/// What is done with each change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// Listed when the command ends.
+    Listed,
+    /// Only counted: the command goes on for ever.
+    Counted,
+}
+
+impl Reporter {
+    /// Starts to print: a bar on a terminal for what has an end, a line now and then elsewhere.
+    pub fn start(changes: Changes) -> io::Result<Self> {
+        let state = Arc::new(Mutex::new(State {
+            changes: (changes == Changes::Listed).then(Vec::new),
+            ..State::default()
+        }));
+        let (stop, stopped) = sync_channel(0);
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new()
+            .name("progress".into())
+            .spawn(move || {
+                let mut printer = Printer::new(changes);
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+                    printer.print(&shared);
+                }
+                printer.finish(&shared);
+            })?;
+        Ok(Self {
+            state,
+            printer: Some((stop, thread)),
+        })
+    }
+
+    /// What the session is given.
+    pub fn sink(&self) -> ProgressSink {
+        let state = Arc::clone(&self.state);
+        Arc::new(move |progress| lock(&state).note(progress))
+    }
+
+    /// A number that grows while anything moves.
+    pub fn advances(&self) -> u64 {
+        lock(&self.state).advances
+    }
+
+    /// Prints what is left to say, and returns the changes.
+    pub fn finish(mut self) -> Vec<Change> {
+        self.stop();
+        lock(&self.state).changes.take().unwrap_or_default()
+    }
+
+    fn stop(&mut self) {
+        if let Some((stop, thread)) = self.printer.take() {
+            drop(stop);
+            // It ends by itself; a panic of it has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn note(&mut self, progress: Progress) {
+        match progress {
+            Progress::Connected => {
+                self.advances += 1;
+                if std::mem::take(&mut self.offline) {
+                    self.say("the server is back".into());
+                }
+            }
+            Progress::Offline { why } => {
+                if !std::mem::replace(&mut self.offline, true) {
+                    self.say(format!("the server is away, trying again: {why}"));
+                }
+            }
+            Progress::Left(left) => {
+                let left = left as u64;
+                if left < self.left {
+                    self.advances += 1;
+                }
+                self.left = left;
+            }
+            Progress::Received(path) | Progress::Sent(path) => self.change('+', path.into()),
+            Progress::RemovedHere(path) | Progress::RemovedThere(path) => {
+                self.change('-', path.into());
+            }
+            Progress::Conflict { path, kept } => {
+                self.say(format!(
+                    "both sides changed {path}; the other version is {kept}"
+                ));
+            }
+            Progress::Note(note) => self.say(note),
+        }
+    }
+
+    fn change(&mut self, sign: char, path: String) {
+        self.done += 1;
+        self.advances += 1;
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change { sign, path });
+        }
+    }
+
+    fn say(&mut self, note: String) {
+        if self.notes.len() < MAX_WAITING_NOTES {
+            self.notes.push(note);
+        } else {
+            self.dropped += 1;
+        }
+    }
+}
+
+/// The thread's own: what has been printed.
+struct Printer {
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    last_done: u64,
+}
+
+impl Printer {
+    fn new(changes: Changes) -> Self {
+        let has_bar = changes == Changes::Listed && io::stderr().is_terminal();
+        let bar = has_bar.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {pos}/{len} paths {wide_bar}")
+                .expect("the template is valid");
+            ProgressBar::new(0).with_style(style)
+        });
+        Self {
+            bar,
+            last_line: Instant::now(),
+            last_done: 0,
+        }
+    }
+
+    fn print(&mut self, state: &Mutex<State>) {
+        let (done, left, notes, dropped) = {
+            let mut state = lock(state);
+            let notes = std::mem::take(&mut state.notes);
+            (
+                state.done,
+                state.left,
+                notes,
+                std::mem::take(&mut state.dropped),
+            )
+        };
+        let mut text: String = notes
+            .iter()
+            .map(|note| format!("uspark: {note}\n"))
+            .collect();
+        if dropped > 0 {
+            text += &format!("uspark: and {}\n", of(dropped, "more message"));
+        }
+        match &self.bar {
+            Some(bar) => {
+                if !text.is_empty() {
+                    bar.suspend(|| say(text));
+                }
+                bar.set_length(done + left);
+                bar.set_position(done);
+            }
+            None => {
+                if done != self.last_done && self.last_line.elapsed() >= LINE_EVERY {
+                    text += &format!("uspark: {done} of {} paths\n", done + left);
+                    self.last_line = Instant::now();
+                    self.last_done = done;
+                }
+                say(text);
+            }
+        }
+    }
+
+    fn finish(&mut self, state: &Mutex<State>) {
+        self.print(state);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_listed_in_order_and_everything_that_moves_advances() {
+        let reporter = Reporter::start(Changes::Listed).unwrap();
+        let sink = reporter.sink();
+        sink(Progress::Left(3));
+        assert_eq!(reporter.advances(), 0, "finding more to do is no advance");
+        sink(Progress::Left(2));
+        assert_eq!(reporter.advances(), 1);
+        sink(Progress::Received("a".parse().unwrap()));
+        sink(Progress::RemovedHere("b".parse().unwrap()));
+        let moved = reporter.advances();
+        sink(Progress::Offline { why: "test".into() });
+        assert_eq!(reporter.advances(), moved, "being away is no advance");
+        sink(Progress::Sent("c".parse().unwrap()));
+        assert!(reporter.advances() > moved);
+        let listed: Vec<_> = reporter
+            .finish()
+            .into_iter()
+            .map(|c| (c.sign, c.path))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                ('+', "a".to_owned()),
+                ('-', "b".to_owned()),
+                ('+', "c".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flood_of_messages_costs_bounded_memory() {
+        let mut state = State::default();
+        for n in 0..10_000 {
+            state.note(Progress::Note(n.to_string()));
+        }
+        assert_eq!(
+            (state.notes.len(), state.dropped),
+            (MAX_WAITING_NOTES, 9_900)
+        );
+    }
+
+    #[test]
+    fn being_away_and_back_is_said_once_each() {
+        let mut state = State::default();
+        let away = || Progress::Offline { why: "x".into() };
+        for progress in [
+            Progress::Connected,
+            away(),
+            away(),
+            Progress::Connected,
+            Progress::Connected,
+        ] {
+            state.note(progress);
+        }
+        assert_eq!(state.notes.len(), 2, "{:?}", state.notes);
+    }
+}

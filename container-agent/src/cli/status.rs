@@ -1,0 +1,102 @@
+//! `status`: what the agent of a workspace is doing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args;
+use super::failure::Failure;
+use super::output::{Output, not_equal, now_ms, of, span};
+use super::place::existing_root;
+use crate::config::WorkspaceConfig;
+use crate::control::message::LinkView;
+use crate::control::{ControlClient, StatusView};
+
+/// Runs `status`.
+pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> {
+    let root = existing_root(given.place.workspace.as_deref())?;
+    let mirror = WorkspaceConfig::of(&root).read()?;
+    let mut lines = format!("workspace  {}\n", root.display());
+    let Some(mut client) = ControlClient::connect(&root).await? else {
+        let nobody = Failure::new(format!("no agent is at work in {}", root.display()))
+            .hint("`uspark watch` starts one; `uspark pull` and `uspark push` sync once");
+        if let Some(mirror) = &mirror {
+            let _ = writeln!(lines, "project    {} on {}", mirror.project, mirror.server);
+        }
+        lines += "agent      none\n";
+        let object = json!({"workspace": root, "agent": null,
+            "project": mirror.as_ref().map(|mirror| &mirror.project),
+            "server": mirror.as_ref().map(|mirror| &mirror.server)});
+        return Ok(output.conclude(&lines, object, given.wait.then_some(nobody)));
+    };
+    let waited = match given.wait {
+        true => Some(client.barrier(given.place.sync_timeout).await?),
+        false => None,
+    };
+    let mut status = client.status().await?;
+    if let Some(report) = waited {
+        status.report = report;
+    }
+    lines += &describe(&status);
+    let failure = (given.wait && !status.report.equal).then(|| {
+        not_equal(
+            &status.report,
+            "wait longer with --sync-timeout, or see the reasons above",
+        )
+    });
+    let object = json!({"workspace": root, "agent": status,
+        "project": status.project, "server": status.server});
+    Ok(output.conclude(&lines, object, failure))
+}
+
+fn describe(status: &StatusView) -> String {
+    let report = &status.report;
+    let link = match &status.link {
+        LinkView::Connecting => "connecting".to_owned(),
+        LinkView::Online => "connected".to_owned(),
+        LinkView::Offline { why } => format!("away, trying again: {why}"),
+    };
+    let count = |n: u64, noun| of(usize::try_from(n).unwrap_or(usize::MAX), noun);
+    let equal = if report.equal {
+        "equal".to_owned()
+    } else {
+        of(report.pending.len(), "path") + " left"
+    };
+    let mut lines = format!(
+        "project    {} on {}\n\
+         agent      uspark {}, process {}\n\
+         server     {link}\n\
+         state      {equal}; {}, {} not acknowledged yet\n\
+         since then {} sent, {} received\n",
+        status.project,
+        status.server,
+        status.command,
+        status.pid,
+        count(status.files, "file"),
+        count(status.unacknowledged, "update"),
+        report.sent,
+        report.received,
+    );
+    if let Some(at) = status.last_acknowledged {
+        let ago = Duration::from_millis(now_ms().saturating_sub(at));
+        let _ = writeln!(lines, "last saved {} ago", span(ago));
+    }
+    let allowed = status
+        .watches_allowed
+        .map_or(String::new(), |n| format!(" of {n} allowed"));
+    let _ = writeln!(lines, "watches    {}{allowed}", status.watches);
+    for pending in &report.pending {
+        let path = pending.path.as_deref().unwrap_or("project");
+        let _ = writeln!(lines, "left       {}: {}", path.escape_debug(), pending.why);
+    }
+    for skipped in &report.skipped {
+        let path = skipped.path.as_deref().unwrap_or("project");
+        let _ = writeln!(lines, "not synced {}: {}", path.escape_debug(), skipped.why);
+    }
+    for conflict in &report.conflicts {
+        let (path, kept) = (conflict.path.escape_debug(), conflict.kept.escape_debug());
+        let _ = writeln!(lines, "conflict   {path}: the other version is {kept}");
+    }
+    lines
+}

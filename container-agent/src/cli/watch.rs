@@ -1,0 +1,182 @@
+//! `watch` and `watch-claude`: two-way, for as long as somebody works.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::args;
+use super::copy::Copy;
+use super::failure::Failure;
+use super::keeper::{Finished, Keeper, Plan, Unreachable, Wanted};
+use super::output::{Output, not_equal, say, warnings};
+use super::place::{Missing, Workspace};
+use super::signals::{Stops, stopped};
+use super::tools::ToolCalls;
+use crate::control::ControlClient;
+use crate::engine::Direction;
+
+/// How long Claude Code may still write after this process was asked to stop. A terminal and a
+/// container ask both at once; it needs about a second to end.
+const INPUT_GRACE: Duration = Duration::from_secs(5);
+
+/// What to say when the last sync is not complete.
+pub const SPOOLED: &str =
+    "what is not sent is kept in .uspark; the next `uspark push`, `watch` or `run` sends it";
+
+/// Runs `watch`.
+pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
+    let workspace = Workspace::find(&given, Missing::IsMade)?;
+    let plan = Plan::make(&workspace, &given.connection).await?;
+    let mut stops = Stops::listen()?;
+    let patience = given.place.sync_timeout;
+    let wanted = wanted("watch", None, Unreachable::IsAwaited, patience);
+    let keeper = tokio::select! {
+        keeper = plan.start(&workspace, wanted) => keeper?,
+        signal = stops.next() => return Err(stopped(signal, "watch", "nothing was begun")),
+    };
+    if let Keeper::Other(mut client) = keeper {
+        let status = client.status().await?;
+        let message = format!(
+            "`uspark {}` (process {}) keeps this workspace equal already",
+            status.command, status.pid
+        );
+        return Err(Failure::new(message).hint("`uspark status` says what it is doing"));
+    }
+    say(format_args!(
+        "uspark: keeping {} and the project {} equal; Ctrl-C stops\n",
+        workspace.root.display(),
+        workspace.project
+    ));
+    stops.next().await;
+    let finished = tokio::select! {
+        finished = keeper.finish(patience) => finished,
+        signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
+    };
+    Ok(conclude("watch", &workspace, finished, output))
+}
+
+/// Runs `watch-claude`.
+pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8, Failure> {
+    if given.stream_output {
+        say("uspark: --stream-output: projects have no events yet, so nothing is published\n");
+    }
+    let target = given.target;
+    let workspace = Workspace::find(&target, Missing::IsMade)?;
+    let plan = Plan::make(&workspace, &target.connection).await?;
+    let mut stops = Stops::listen()?;
+    let patience = target.place.sync_timeout;
+    let calls = Arc::new(ToolCalls::new(&workspace.root));
+    let mut copy = Copy::of_stdin(INPUT_GRACE, Arc::clone(&calls))?;
+    // Beside the copy: the stream waits neither for the network nor for the first scan.
+    let starting = tokio::spawn({
+        let (workspace, run) = (workspace.clone(), Some(fresh_run()));
+        let wanted = wanted("watch-claude", run, Unreachable::IsAwaited, patience);
+        async move { start(plan, &workspace, wanted, &calls).await }
+    });
+    copy.end(&mut stops).await;
+
+    let deadline = Instant::now() + patience;
+    let finish = async {
+        let keeper = match tokio::time::timeout_at(deadline.into(), starting).await {
+            Ok(Ok(keeper)) => keeper?,
+            Ok(Err(panicked)) => return Err(broken(&panicked)),
+            Err(_) => return Err(Failure::new("the sync did not begin in time").hint(SPOOLED)),
+        };
+        keeper
+            .finish(deadline.saturating_duration_since(Instant::now()))
+            .await
+    };
+    let finished = tokio::select! {
+        finished = finish => finished,
+        signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
+    };
+    Ok(conclude("watch-claude", &workspace, finished, output))
+}
+
+/// Starts to sync, and says so at once when that is refused: the stream may go on for hours.
+async fn start(
+    plan: Plan,
+    workspace: &Workspace,
+    wanted: Wanted,
+    calls: &ToolCalls,
+) -> Result<Keeper, Failure> {
+    let started = plan.start(workspace, wanted).await;
+    match &started {
+        Ok(keeper) => attach(calls, keeper, workspace).await?,
+        Err(failure) => {
+            let message = &failure.message;
+            say(format_args!(
+                "uspark: nothing is synced: {message}; the stream goes on\n"
+            ));
+        }
+    }
+    started
+}
+
+/// Sends the stream's tool calls to whoever keeps the workspace.
+pub async fn attach(
+    calls: &ToolCalls,
+    keeper: &Keeper,
+    workspace: &Workspace,
+) -> Result<(), Failure> {
+    match keeper.handle() {
+        Some(handle) => calls.attach_session(handle),
+        // A connection of their own: they go on while a barrier is waited for.
+        None => {
+            if let Some(client) = ControlClient::connect(&workspace.root).await? {
+                calls.attach_agent(client);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A two-way sync of everything.
+pub fn wanted(
+    command: &'static str,
+    run: Option<String>,
+    unreachable: Unreachable,
+    patience: Duration,
+) -> Wanted {
+    Wanted {
+        command,
+        direction: Direction::Both,
+        paths: Vec::new(),
+        run,
+        unreachable,
+        patience,
+    }
+}
+
+/// An id for this run, so that what it changed can be told apart.
+pub fn fresh_run() -> String {
+    let mut bytes = [0; 15];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => uspark_shared::id::ProjectId::from_random(bytes).to_string(),
+        // Without randomness the process' number has to do; it is a label, not a secret.
+        Err(_) => format!("process-{}", std::process::id()),
+    }
+}
+
+fn conclude(
+    command: &str,
+    workspace: &Workspace,
+    finished: Result<Finished, Failure>,
+    output: Output,
+) -> u8 {
+    let mut object = json!({"command": command, "project": workspace.project});
+    let failure = match finished {
+        Err(failure) => Some(failure),
+        Ok(Finished { report, .. }) => {
+            say(warnings(&report));
+            object["report"] = json!(report);
+            (!report.equal).then(|| not_equal(&report, SPOOLED))
+        }
+    };
+    output.conclude("", object, failure)
+}
+
+fn broken(error: &tokio::task::JoinError) -> Failure {
+    Failure::new(format!("the sync broke: {error}")).hint(SPOOLED)
+}

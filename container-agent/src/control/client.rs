@@ -1,0 +1,98 @@
+//! A command's end of the control socket.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+
+use super::message::{Reply, ReportView, Request, StatusView};
+use super::socket;
+
+/// Longest answer: a report that names every path of a large project.
+const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
+/// How long an answer may take beyond the time that was asked for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to the agent of a workspace.
+#[derive(Debug)]
+pub struct ControlClient {
+    stream: BufReader<UnixStream>,
+}
+
+/// Why the agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The socket failed.
+    #[error("cannot talk to the agent of this workspace")]
+    Io(#[from] io::Error),
+    /// It ended before it answered.
+    #[error("the agent of this workspace ended before it answered")]
+    Gone,
+    /// It answers too late.
+    #[error("the agent of this workspace does not answer")]
+    Silent,
+    /// It answered something else: perhaps it is of another version.
+    #[error("the agent of this workspace answered what was not asked: {0}")]
+    Odd(String),
+}
+
+impl ControlClient {
+    /// Connects to the agent of the workspace at `root`; `None` when none listens.
+    pub async fn connect(root: &Path) -> Result<Option<Self>, ControlError> {
+        let stream = socket::connect(root).await?;
+        Ok(stream.map(|stream| Self {
+            stream: BufReader::new(stream),
+        }))
+    }
+
+    /// Asks what the agent is doing.
+    pub async fn status(&mut self) -> Result<StatusView, ControlError> {
+        match self.ask(&Request::Status, ANSWER_TIMEOUT).await? {
+            Reply::Status(status) => Ok(*status),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Waits until workspace and project are equal, for at most `timeout`.
+    pub async fn barrier(&mut self, timeout: Duration) -> Result<ReportView, ControlError> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Barrier { timeout_ms };
+        match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
+            Reply::Report(report) => Ok(report),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Tells something that needs no answer.
+    pub async fn tell(&mut self, request: &Request) -> Result<(), ControlError> {
+        Ok(socket::write_line(&mut self.stream, request).await?)
+    }
+
+    async fn ask(&mut self, request: &Request, timeout: Duration) -> Result<Reply, ControlError> {
+        let asked = async {
+            socket::write_line(&mut self.stream, request).await?;
+            socket::read_line(&mut self.stream, MAX_REPLY_BYTES).await
+        };
+        let line = match tokio::time::timeout(timeout, asked).await {
+            Err(_) => return Err(ControlError::Silent),
+            Ok(Err(error)) if is_gone(&error) => return Err(ControlError::Gone),
+            Ok(answer) => answer?.ok_or(ControlError::Gone)?,
+        };
+        serde_json::from_slice(&line).map_err(|error| ControlError::Odd(error.to_string()))
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
+}
+
+fn odd(reply: &Reply) -> ControlError {
+    ControlError::Odd(match reply {
+        Reply::Refused(why) => why.clone(),
+        Reply::Status(_) => "a status".into(),
+        Reply::Report(_) => "a report".into(),
+    })
+}

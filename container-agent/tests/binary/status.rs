@@ -1,0 +1,89 @@
+use crate::sandbox::Sandbox;
+
+#[tokio::test]
+async fn without_an_agent_status_says_so_and_waiting_for_it_fails() {
+    let sandbox = Sandbox::new();
+    let status = sandbox.uspark(&["status"]).await;
+    assert_eq!(status.code, 0);
+    assert!(
+        status.text().contains("agent      none"),
+        "{}",
+        status.text()
+    );
+    sandbox
+        .uspark(&["status", "--wait"])
+        .await
+        .assert_failed(1, "no agent is at work");
+    let json = sandbox.uspark(&["status", "--wait", "--json"]).await;
+    assert_eq!(
+        (json.code, &json.json()["agent"]),
+        (1, &serde_json::Value::Null)
+    );
+    assert_eq!(json.json()["error"]["exit"], 1);
+}
+
+#[tokio::test]
+async fn an_agent_says_what_it_is_doing() {
+    let sandbox = Sandbox::with_agent();
+    let status = sandbox.uspark(&["status"]).await;
+    for line in [
+        "agent      uspark watch, process 4711",
+        "equal; 5 files",
+        "3 of 1000 allowed",
+    ] {
+        assert!(status.text().contains(line), "{}", status.text());
+    }
+    assert_eq!(sandbox.agent.told(), [""; 0], "asking is not waiting");
+
+    sandbox.agent.set_left(&["late.txt"]);
+    let status = sandbox.uspark(&["status"]).await;
+    assert_eq!(status.code, 0);
+    assert!(
+        status
+            .text()
+            .contains("left       late.txt: the test says so"),
+        "{}",
+        status.text()
+    );
+    let waited = sandbox.uspark(&["status", "--wait", "--json"]).await;
+    assert_eq!(waited.code, 1);
+    assert_eq!(
+        waited.json()["agent"]["report"]["pending"][0]["path"],
+        "late.txt"
+    );
+    assert_eq!(sandbox.agent.told(), ["barrier"]);
+
+    sandbox.agent.set_left(&[]);
+    assert_eq!(sandbox.uspark(&["status", "--wait"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn pull_and_push_ask_the_agent_and_need_no_token() {
+    let sandbox = Sandbox::with_agent();
+    let pull = sandbox.uspark(&["pull", "--project-id", "p"]).await;
+    assert_eq!((pull.code, pull.text()), (0, "All files are up to date\n"));
+    let push = sandbox
+        .uspark(&["push", "--project-id", "p", "a.js", "--json"])
+        .await;
+    assert_eq!(
+        (push.code, &push.json()["report"]["equal"]),
+        (0, &true.into())
+    );
+
+    sandbox.agent.set_left(&["a.js"]);
+    let push = sandbox.uspark(&["push", "--project-id", "p", "a.js"]).await;
+    push.assert_failed(1, "a.js: the test says so");
+    assert_eq!(push.text(), "", "nothing is said to be done");
+}
+
+#[tokio::test]
+async fn one_agent_keeps_a_workspace_and_its_project() {
+    let sandbox = Sandbox::with_agent();
+    let second = sandbox.uspark(&["watch", "--project-id", "p"]).await;
+    second.assert_failed(
+        1,
+        "`uspark watch` (process 4711) keeps this workspace equal already",
+    );
+    let other = sandbox.uspark(&["pull", "--project-id", "q"]).await;
+    other.assert_failed(2, "keeps the project `p`");
+}

@@ -1,0 +1,148 @@
+//! What an operator chooses, on the command line or in the environment.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::project::Timing;
+
+const EXAMPLES: &str = "\
+Examples:
+  sync-server                                        serve on 127.0.0.1:4400 from ./uspark-data
+  sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
+  USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
+
+Logs go to stderr; USPARK_LOG chooses what (`USPARK_LOG=debug`, `USPARK_LOG=sync_server=trace`).
+SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on disk anyway.";
+
+/// How a server is started.
+///
+/// No `Debug`: it may hold a secret.
+#[derive(Clone, clap::Parser)]
+#[command(name = "sync-server", version, about = "The uspark sync server", after_help = EXAMPLES)]
+pub struct Config {
+    /// Where to listen; port 0 takes any free one
+    #[arg(
+        long,
+        env = "USPARK_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:4400"
+    )]
+    #[arg(value_parser = address)]
+    pub listen: SocketAddr,
+    /// Where everything is kept; made if it is not there
+    #[arg(
+        long,
+        env = "USPARK_DATA",
+        value_name = "DIRECTORY",
+        default_value = "./uspark-data"
+    )]
+    pub data: PathBuf,
+    /// The server's admin token, `uspk_…`; without it one is made and kept in the data directory
+    // Parsed later: a usage error repeats the value, and this one is a secret.
+    #[arg(
+        long,
+        env = "USPARK_ADMIN_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+    /// How much is taken.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// How long things wait; tests make it short.
+    #[arg(skip)]
+    pub timing: Timing,
+    /// Milliseconds since 1970.
+    #[arg(skip = system_clock as fn() -> u64)]
+    pub clock: fn() -> u64,
+}
+
+/// How much the server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Limits {
+    /// Largest update of a document, by PATCH or on a socket, in bytes
+    #[arg(long, env = "USPARK_MAX_UPDATE_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = Limits::default().max_update_bytes)]
+    pub max_update_bytes: u64,
+    /// Largest blob or file, in bytes
+    #[arg(long, env = "USPARK_MAX_BLOB_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = Limits::default().max_blob_bytes)]
+    pub max_blob_bytes: u64,
+    /// Document updates that may wait for one slow socket, in bytes; more become one difference
+    #[arg(long, env = "USPARK_OUTBOX_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = Limits::default().outbox_bytes)]
+    pub outbox_bytes: usize,
+}
+
+impl Config {
+    /// The defaults, on a free port of this machine, over `data`.
+    pub fn local(data: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: data.into(),
+            admin_token: None,
+            limits: Limits::default(),
+            timing: Timing::default(),
+            clock: system_clock,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_update_bytes: 64 << 20,
+            // Any file that is of use in a workspace.
+            max_blob_bytes: 5 << 30,
+            // A few thousand keystrokes, or a page of a large text.
+            outbox_bytes: 4 << 20,
+        }
+    }
+}
+
+/// The system's time, in milliseconds since 1970.
+pub fn system_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    found
+        .next()
+        .ok_or_else(|| "the name has no address".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn without_arguments_it_serves_this_machine() {
+        let config = Config::parse_from(["sync-server"]);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:4400");
+        assert_eq!(config.data, PathBuf::from("./uspark-data"));
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.limits.max_update_bytes, 67_108_864);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for bad in ["", "here", "127.0.0.1", "127.0.0.1:70000"] {
+            assert!(
+                Config::try_parse_from(["sync-server", "--listen", bad]).is_err(),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! New bytes for a path, and what they were made from: fetched before the owner merges them.
+//!
+//! Clients of the original protocol and of the file API send whole files. The server finds the
+//! version that the bytes were made from, so that only the difference goes into the document.
+
+use uspark_shared::diff::diff;
+use uspark_shared::id::{BlobHash, DocId, ProjectId};
+use uspark_shared::path::FilePath;
+use uspark_shared::text::{as_grown_text, as_text, utf16_len};
+
+use super::command::{Attribution, PutBase};
+use super::registry::ProjectDeps;
+use crate::refusal::Refusal;
+use crate::store;
+
+/// Settled versions that are compared with new bytes of unknown origin.
+const CANDIDATES: usize = 32;
+
+/// Bytes that should go to a path.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The path.
+    pub path: FilePath,
+    /// The bytes, uploaded already.
+    pub hash: BlobHash,
+    /// When they were written, in milliseconds since 1970.
+    pub mtime: u64,
+    /// Permission bits, if they are to change.
+    pub mode: Option<u32>,
+    /// The text document at the path, with its seed.
+    pub doc: Option<(DocId, BlobHash)>,
+    /// What the bytes were made from.
+    pub base: PutBase,
+    /// Whose they are.
+    pub who: Attribution,
+}
+
+/// The same with contents.
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// Bytes.
+    pub size: u64,
+    /// The bytes, if they can be a text at this path.
+    pub text: Option<String>,
+    /// What they were made from; `None` is what is there now.
+    pub base: Option<String>,
+}
+
+/// Fetches the bytes and their base. `now` is the text as it is, where it is in memory.
+pub async fn fetch(
+    deps: &ProjectDeps,
+    project: &ProjectId,
+    wanted: Wanted,
+    now: Option<String>,
+) -> Result<Merge, Refusal> {
+    let blob = deps.blobs.open(Some(project), &wanted.hash).await?;
+    let blob = blob.ok_or(Refusal::NotFound("blob"))?;
+    let limit = uspark_shared::text::MAX_GROWN_TEXT_BYTES as u64;
+    let text = if blob.size <= limit {
+        let bytes = blob
+            .read_all()
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        // A document that exists may be longer than a file that becomes one.
+        let as_text = if wanted.doc.is_some() {
+            as_grown_text
+        } else {
+            as_text
+        };
+        as_text(&bytes).map(str::to_owned)
+    } else {
+        None
+    };
+    let base = match (&wanted.doc, &text) {
+        (Some((doc, seed)), Some(text)) => {
+            Sources {
+                deps,
+                project,
+                doc,
+                seed,
+            }
+            .base(wanted.base, text, now)
+            .await?
+        }
+        _ => None,
+    };
+    Ok(Merge {
+        size: blob.size,
+        wanted,
+        text,
+        base,
+    })
+}
+
+/// Where versions of one text come from.
+struct Sources<'a> {
+    deps: &'a ProjectDeps,
+    project: &'a ProjectId,
+    doc: &'a DocId,
+    seed: &'a BlobHash,
+}
+
+impl Sources<'_> {
+    async fn base(
+        &self,
+        base: PutBase,
+        new: &str,
+        now: Option<String>,
+    ) -> Result<Option<String>, Refusal> {
+        match base {
+            PutBase::Current | PutBase::Nothing => Ok(None),
+            PutBase::Hash(hash) => {
+                let known = self
+                    .versions(usize::MAX)
+                    .await?
+                    .iter()
+                    .any(|(_, known)| *known == hash);
+                let text = if known {
+                    self.content(&hash).await?
+                } else {
+                    None
+                };
+                let unknown =
+                    || Refusal::Precondition(format!("`{hash}` is no version of this file"));
+                text.map(Some).ok_or_else(unknown)
+            }
+            PutBase::Version(version) => {
+                let versions = self.versions(usize::MAX).await?;
+                match versions.iter().find(|(seq, _)| *seq <= version) {
+                    Some((_, hash)) => self.content(hash).await,
+                    None => Ok(None),
+                }
+            }
+            PutBase::Nearest => {
+                let mut nearest = now.map(|text| (distance(&text, new), text));
+                for (_, hash) in self.versions(CANDIDATES).await? {
+                    let Some(text) = self.content(&hash).await? else {
+                        continue;
+                    };
+                    let distance = distance(&text, new);
+                    if nearest.as_ref().is_none_or(|(best, _)| distance < *best) {
+                        nearest = Some((distance, text));
+                    }
+                }
+                Ok(nearest.map(|(_, text)| text))
+            }
+        }
+    }
+
+    /// Settled versions, newest first, each with the place at which the project named it; the seed
+    /// is the last.
+    async fn versions(&self, limit: usize) -> Result<Vec<(u64, BlobHash)>, Refusal> {
+        let (project, doc) = (self.project.clone(), self.doc.clone());
+        let settled = store::read(&self.deps.store, move |store| {
+            store.settled(&project, &doc, limit.min(10_000))
+        });
+        let settled = settled.await?;
+        let versions = settled
+            .into_iter()
+            .map(|(seq, version)| (seq, version.hash));
+        Ok(versions.chain([(0, *self.seed)]).collect())
+    }
+
+    async fn content(&self, hash: &BlobHash) -> Result<Option<String>, Refusal> {
+        let Some(blob) = self.deps.blobs.open(Some(self.project), hash).await? else {
+            return Ok(None);
+        };
+        let bytes = blob
+            .read_all()
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        Ok(as_grown_text(&bytes).map(str::to_owned))
+    }
+}
+
+/// How much two texts differ, in UTF-16 units that go or come.
+fn distance(old: &str, new: &str) -> u64 {
+    let cost = |edit: &uspark_shared::diff::TextEdit| {
+        u64::from(edit.delete) + u64::from(utf16_len(&edit.insert))
+    };
+    diff(old, new).iter().map(cost).sum()
+}

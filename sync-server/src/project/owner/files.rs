@@ -1,0 +1,512 @@
+//! Files by path: what HTTP and the original protocol see.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use uspark_shared::diff::{diff, rebase};
+use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::path::FilePath;
+use uspark_shared::replica::ProjectEdit;
+use uspark_shared::schema::{DEFAULT_MODE, Entry};
+
+use super::updates::Author;
+use super::{Owner, TextMemo};
+use crate::ack::Ack;
+use crate::project::command::{
+    Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Reply,
+};
+use crate::project::merge::{Merge, Wanted, fetch};
+use crate::project::repair::Bridge;
+use crate::refusal::Refusal;
+use crate::store::Write;
+
+/// An answer that is given when the ack beside it says that everything is durable.
+struct Pending<T>(Arc<Mutex<Option<Result<T, Refusal>>>>);
+
+impl<T: Send + 'static> Pending<T> {
+    fn new(reply: Reply<T>) -> (Self, Ack) {
+        let slot = Arc::new(Mutex::new(None));
+        let answer = Arc::clone(&slot);
+        let ack = Ack::new(move |stored| {
+            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let failed = || {
+                Err(Refusal::Unavailable(
+                    "the change could not be stored".into(),
+                ))
+            };
+            let answer = match answer {
+                Some(Err(refusal)) => Err(refusal),
+                Some(answer) if stored => answer,
+                _ => failed(),
+            };
+            // Whoever asked may have gone.
+            let _ = reply.send(answer);
+        });
+        (Self(slot), ack)
+    }
+
+    fn set(&self, answer: Result<T, Refusal>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+}
+
+impl Owner {
+    pub(super) fn state(&mut self, since: Option<&[u8]>, reply: Reply<(Bytes, u64)>) {
+        let writes = self.settle_every_text();
+        let state = match since {
+            Some(since) => self.project.diff(since),
+            None => Ok(self.project.state()),
+        };
+        let version = self.log.last_seq();
+        let state = state.map(|state| (state.into(), version));
+        self.answer(reply, state.map_err(Refusal::from), writes);
+    }
+
+    pub(super) fn manifest(&mut self, reply: Reply<Manifest>) {
+        let writes = self.settle_every_text();
+        let files = self.tree.iter();
+        let files = files.filter_map(|(path, entry)| Some((path.clone(), self.view(entry)?)));
+        let manifest = Manifest {
+            files: files.collect(),
+            version: self.log.last_seq(),
+        };
+        self.answer(reply, Ok(manifest), writes);
+    }
+
+    /// Answers when `writes`, and everything before them, is durable.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        answer: Result<T, Refusal>,
+        writes: Vec<Write>,
+    ) {
+        let (pending, ack) = Pending::new(reply);
+        pending.set(answer);
+        self.submit(writes, ack);
+    }
+
+    pub(super) fn file(&mut self, path: &FilePath, reply: Reply<FileView>) {
+        let mut writes = Vec::new();
+        if let Some(doc) = self.tree.get(path).and_then(Entry::doc).cloned() {
+            self.settle(&doc, &mut writes);
+        }
+        let view = self.file_view(path);
+        self.answer(reply, view, writes);
+    }
+
+    pub(super) fn patch(
+        &mut self,
+        update: Bytes,
+        base: PutBase,
+        who: Attribution,
+        reply: Reply<Patched>,
+    ) {
+        let (pending, ack) = Pending::new(reply);
+        let author = Author {
+            who: &who,
+            seat: None,
+            base,
+        };
+        match self.project_update(update, &author, ack.clone()) {
+            Ok(outcome) => {
+                let version = self.log.last_seq();
+                pending.set(Ok(Patched {
+                    version,
+                    repaired: outcome.repaired,
+                }));
+            }
+            Err(error) => {
+                pending.set(Err(error.into()));
+                if self.project.is_poisoned() {
+                    self.stop_soon();
+                }
+            }
+        }
+        ack.done();
+    }
+
+    pub(super) fn put(
+        &mut self,
+        path: FilePath,
+        hash: BlobHash,
+        base: PutBase,
+        mode: Option<u32>,
+        who: Attribution,
+        reply: Reply<FileView>,
+    ) {
+        let entry = self.tree.get(&path).cloned();
+        let refusal = match (&entry, base) {
+            (Some(_), PutBase::Nothing) => Some(format!("`{path}` exists already")),
+            (None, PutBase::Hash(_)) => Some(format!("`{path}` does not exist")),
+            (Some(Entry::Blob { hash: now, .. }), PutBase::Hash(base)) if *now != base => Some(
+                format!("`{path}` is `{now}` now, and no text that could be merged"),
+            ),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(Refusal::Precondition(refusal)));
+            return;
+        }
+        let wanted = Wanted {
+            doc: text_of(entry.as_ref()),
+            mtime: self.now(),
+            path,
+            hash,
+            mode,
+            base,
+            who,
+        };
+        let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
+        let now = self.text_now(&wanted);
+        self.deps.tasks.spawn(async move {
+            let path = wanted.path.clone();
+            match (
+                fetch(&deps, &project, wanted, now).await,
+                commands.upgrade(),
+            ) {
+                (Ok(merge), Some(commands)) => {
+                    let (done, stored) = tokio::sync::oneshot::channel();
+                    let ack = Ack::new(move |stored| {
+                        let _ = done.send(stored);
+                    });
+                    let sent = commands.send(Command::Merge(merge, ack)).await.is_ok();
+                    if sent && stored.await == Ok(true) {
+                        let _ = commands.send(Command::File { path, reply }).await;
+                    } else {
+                        let _ = reply.send(Err(Refusal::Unavailable(
+                            "the file could not be stored".into(),
+                        )));
+                    }
+                }
+                (Err(refusal), _) => drop(reply.send(Err(refusal))),
+                (Ok(_), None) => {}
+            }
+        });
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        path: &FilePath,
+        only: Option<BlobHash>,
+        who: &Attribution,
+        reply: Reply<()>,
+    ) {
+        let mut writes = Vec::new();
+        let Some(entry) = self.tree.get(path).cloned() else {
+            return self.answer(reply, Err(Refusal::NotFound("file")), writes);
+        };
+        if let Some(doc) = entry.doc() {
+            self.settle(doc, &mut writes);
+        }
+        let now = self.view(&entry).and_then(|file| file.hash);
+        if only.is_some() && only != now {
+            let refusal = Refusal::Precondition(format!("`{path}` has changed since"));
+            return self.answer(reply, Err(refusal), writes);
+        }
+        let edit = ProjectEdit::RemoveFile(path.to_string());
+        self.edit_project(&[edit], who.origin(), &mut writes);
+        self.lost_path(&entry, &mut writes);
+        self.answer(reply, Ok(()), writes);
+    }
+
+    /// What waited for a blob is looked at again.
+    pub(super) fn blob_arrived(&mut self, hash: BlobHash) {
+        let Some(waiting) = self.waiting.remove(&hash) else {
+            return;
+        };
+        let repairs = self.review("server", |review| review.again(waiting));
+        let (mut writes, ack) = (Vec::new(), Ack::nobody());
+        // Nobody is known to have made it from a version that can be named.
+        let who = Attribution::server();
+        let author = Author {
+            who: &who,
+            seat: None,
+            base: PutBase::Nearest,
+        };
+        self.carry_out(repairs, &author, &mut writes, &ack);
+        self.submit(writes, ack);
+    }
+
+    /// Fetches what a client of the original protocol wrote; it comes back as a merge.
+    pub(super) fn bridge(&mut self, bridge: Bridge, author: &Author<'_>, ack: Ack) {
+        let Bridge {
+            path,
+            hash,
+            mtime,
+            before,
+        } = bridge;
+        let (doc, who) = (text_of(before.as_ref()), author.who.clone());
+        let mode = before.as_ref().and_then(mode_of);
+        let wanted = Wanted {
+            path,
+            hash,
+            mtime,
+            mode,
+            doc,
+            base: author.base,
+            who,
+        };
+        let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
+        let now = self.text_now(&wanted);
+        self.deps.tasks.spawn(async move {
+            match (fetch(&deps, &project, wanted, now).await, commands.upgrade()) {
+                (Ok(merge), Some(commands)) => drop(commands.send(Command::Merge(merge, ack)).await),
+                (Err(refusal), _) => tracing::error!(%project, %refusal, "bytes of the original protocol cannot be merged"),
+                (Ok(_), None) => {}
+            }
+        });
+    }
+
+    /// Puts fetched bytes where they belong.
+    pub(super) fn merge(&mut self, merge: Merge, ack: Ack) {
+        let Merge {
+            wanted,
+            size,
+            text,
+            base,
+        } = merge;
+        let mut writes = Vec::new();
+        let doc = wanted
+            .doc
+            .clone()
+            .filter(|(doc, _)| self.texts.contains_key(doc));
+        let entry = match (doc, text) {
+            (Some((doc, seed)), Some(new)) => {
+                self.merge_text(&doc, base.as_deref(), &new, &wanted, ack.clone());
+                Entry::Text {
+                    doc,
+                    seed,
+                    mode: wanted.mode.unwrap_or(DEFAULT_MODE),
+                    mtime: wanted.mtime,
+                }
+            }
+            (_, Some(_)) if size <= uspark_shared::text::MAX_TEXT_BYTES as u64 => {
+                let (doc, seed) = (fresh_doc(), wanted.hash);
+                let path = wanted.path.clone();
+                self.records.insert(
+                    doc.clone(),
+                    TextMemo {
+                        seed,
+                        path,
+                        is_live: true,
+                        settled: None,
+                    },
+                );
+                Entry::Text {
+                    doc,
+                    seed,
+                    mode: wanted.mode.unwrap_or(DEFAULT_MODE),
+                    mtime: wanted.mtime,
+                }
+            }
+            _ => Entry::Blob {
+                hash: wanted.hash,
+                size,
+                mode: wanted.mode.unwrap_or(DEFAULT_MODE),
+                mtime: wanted.mtime,
+            },
+        };
+        self.put_entry(&wanted, entry, &mut writes);
+        self.submit(writes, ack);
+    }
+
+    fn merge_text(
+        &mut self,
+        doc: &DocId,
+        base: Option<&str>,
+        new: &str,
+        wanted: &Wanted,
+        ack: Ack,
+    ) {
+        let Some(text) = self.texts.get(doc) else {
+            return;
+        };
+        let now = text.replica.text();
+        let edits = match base {
+            None => diff(&now, new),
+            Some(base) => rebase(&diff(base, new), &diff(base, &now)),
+        };
+        match text.replica.edit(&edits) {
+            // Applied already: what is left is to store and forward it.
+            Some(update) => self.stored_edit(doc, update.into(), wanted, ack),
+            None => ack.done(),
+        }
+    }
+
+    fn stored_edit(&mut self, doc: &DocId, update: Bytes, wanted: &Wanted, ack: Ack) {
+        let at = self.now();
+        let Some(text) = self.texts.get_mut(doc) else {
+            return;
+        };
+        let seed = text.seed.take().filter(|_| text.log.is_empty());
+        let mut writes: Vec<_> = seed
+            .into_iter()
+            .map(|seed| text.log.append(seed, None, at))
+            .collect();
+        writes.push(text.log.append(update.clone(), wanted.who.origin(), at));
+        text.edited(std::time::Instant::now(), at);
+        let state_vector = Bytes::from(text.replica.state_vector());
+        self.submit(writes, ack);
+        self.rooms
+            .broadcast(&Some(doc.clone()), &update, None, || state_vector);
+    }
+
+    /// Sets the entry of a path, with what follows from it, for whoever wanted it.
+    fn put_entry(&mut self, wanted: &Wanted, entry: Entry, writes: &mut Vec<Write>) {
+        let path = wanted.path.clone();
+        let before = self.tree.get(&path).cloned();
+        if before.as_ref() == Some(&entry) {
+            return;
+        }
+        if let Some(doc) = entry.doc().cloned() {
+            // The text moved meanwhile: its content went with it, and its path stays.
+            let moved = self
+                .tree
+                .path_of(&doc)
+                .filter(|other| **other != path)
+                .is_some();
+            if moved {
+                if matches!(before, Some(Entry::Original { .. })) {
+                    self.edit_project(&[ProjectEdit::RemoveFile(path.into())], None, writes);
+                }
+                return;
+            }
+            if let Some(memo) = self.records.get_mut(&doc) {
+                memo.path = path.clone();
+                memo.is_live = true;
+            }
+            self.remember(&doc, writes);
+        }
+        self.edit_project(
+            &[ProjectEdit::SetFile(path.clone(), entry.clone())],
+            wanted.who.origin(),
+            writes,
+        );
+        if let Some(before) = before.filter(|before| before.doc() != entry.doc()) {
+            self.lost_path(&before, writes);
+        }
+        // The path may collide with another one.
+        let change = uspark_shared::replica::KeyChange {
+            key: path.into(),
+            before: None,
+            after: Some(entry.to_json()),
+        };
+        let repairs = self.review(&wanted.who.name, |review| review.changes(&[change]));
+        let author = Author {
+            who: &wanted.who,
+            seat: None,
+            base: PutBase::Nearest,
+        };
+        let ack = Ack::nobody();
+        self.carry_out(repairs, &author, writes, &ack);
+    }
+
+    /// Notes that an entry's text lies nowhere any more.
+    fn lost_path(&mut self, entry: &Entry, writes: &mut Vec<Write>) {
+        if let Some(doc) = entry.doc()
+            && self.tree.path_of(doc).is_none()
+            && let Some(memo) = self.records.get_mut(doc)
+        {
+            memo.is_live = false;
+            self.remember(doc, writes);
+        }
+    }
+
+    fn file_view(&self, path: &FilePath) -> Result<FileView, Refusal> {
+        let entry = self.tree.get(path).ok_or(Refusal::NotFound("file"))?;
+        let file = self.view(entry).ok_or(Refusal::NotFound("file"))?;
+        Ok(FileView {
+            path: path.clone(),
+            file,
+        })
+    }
+
+    /// An entry as the manifest shows it; `None` while its blob is absent.
+    fn view(&self, entry: &Entry) -> Option<ManifestFile> {
+        let empty = ManifestFile {
+            kind: "dir",
+            hash: None,
+            size: None,
+            mode: None,
+            mtime: None,
+            doc: None,
+            link: None,
+        };
+        Some(match entry {
+            Entry::Text {
+                doc,
+                seed,
+                mode,
+                mtime,
+            } => {
+                let memo = self.records.get(doc)?;
+                let (hash, size, mtime) = match memo.settled {
+                    Some(version) => (version.hash, version.size, version.mtime.max(*mtime)),
+                    None => (*seed, self.deps.facts.get(&self.id, seed)?.size, *mtime),
+                };
+                let (hash, size, mode, mtime) = (Some(hash), Some(size), Some(*mode), Some(mtime));
+                ManifestFile {
+                    kind: "text",
+                    hash,
+                    size,
+                    mode,
+                    mtime,
+                    doc: Some(doc.clone()),
+                    link: None,
+                }
+            }
+            Entry::Blob {
+                hash,
+                size,
+                mode,
+                mtime,
+            } => {
+                self.deps.facts.get(&self.id, hash)?;
+                let (hash, size, mode, mtime) =
+                    (Some(*hash), Some(*size), Some(*mode), Some(*mtime));
+                ManifestFile {
+                    kind: "binary",
+                    hash,
+                    size,
+                    mode,
+                    mtime,
+                    ..empty
+                }
+            }
+            Entry::Link { target } => ManifestFile {
+                kind: "link",
+                link: Some(target.clone()),
+                ..empty
+            },
+            Entry::Dir => empty,
+            Entry::Original { .. } => return None,
+        })
+    }
+
+    /// The text that bytes are about to go into, where it is in memory.
+    fn text_now(&self, wanted: &Wanted) -> Option<String> {
+        let (doc, _) = wanted.doc.as_ref()?;
+        self.texts.get(doc).map(|text| text.replica.text())
+    }
+}
+
+/// A document id that nobody has.
+pub(super) fn fresh_doc() -> DocId {
+    let mut bytes = [0; 15];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    DocId::from_random(bytes)
+}
+
+fn text_of(entry: Option<&Entry>) -> Option<(DocId, BlobHash)> {
+    match entry? {
+        Entry::Text { doc, seed, .. } => Some((doc.clone(), *seed)),
+        _ => None,
+    }
+}
+
+fn mode_of(entry: &Entry) -> Option<u32> {
+    match entry {
+        Entry::Text { mode, .. } | Entry::Blob { mode, .. } => Some(*mode),
+        _ => None,
+    }
+}

@@ -1,0 +1,16 @@
+//! The server from outside: HTTP against a server in this process, and the binary itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that fails may panic, and looks at what is on the disk"
+)]
+
+mod access;
+mod archive;
+mod binary;
+mod blobs;
+mod client;
+mod files;
+mod problems;
+mod projects;
+mod tokens;

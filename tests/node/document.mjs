@@ -1,0 +1,168 @@
+// The commands of a steered Yjs client, the same over every provider. A client script brings `connect`, which attaches
+// an unmodified provider to a Y.Doc; everything here is plain Yjs, as an editor would use it.
+
+import * as Y from 'yjs'
+import { until } from './lines.mjs'
+
+const TIMEOUT = 30_000
+
+/**
+ * One open document.
+ *   provider     { synced(), saved(), closed(), disconnect(), reconnect(), destroy() }; it calls `changed` when any answer may differ
+ *   updates      sizes of the Update messages received since the last `forget`
+ *   deltas       what others did to the text, as Yjs deltas
+ *   closes       how often the connection was lost
+ *   stateless    Hocuspocus' stateless messages received, parsed
+ */
+class OpenDocument {
+  constructor (name, connect) {
+    this.name = name
+    this.doc = new Y.Doc()
+    this.text = this.doc.getText('content')
+    this.updates = []
+    this.deltas = []
+    this.closes = 0
+    this.stateless = []
+    this.waiting = new Set()
+    this.provider = connect(this)
+    this.doc.on('update', () => this.changed())
+    this.text.observe(event => {
+      if (!event.transaction.local) this.deltas.push(event.delta)
+    })
+  }
+
+  /** Tells everyone who waits to look again. */
+  changed () {
+    for (const look of [...this.waiting]) look()
+  }
+
+  /** Waits for `condition`, looking again at every change of the document or of the connection. */
+  until (condition, timeout, what) {
+    const subscribe = look => {
+      this.waiting.add(look)
+      return () => this.waiting.delete(look)
+    }
+    return until(condition, subscribe, timeout ?? TIMEOUT, () => `${this.name}: ${what()}`)
+  }
+
+  /** The index in the text that a command names: `at`, or just before or behind a marker. */
+  index ({ at, before, after }) {
+    if (at !== undefined) return at
+    const marker = before ?? after
+    const found = this.text.toString().indexOf(marker)
+    if (found < 0) throw new Error(`${this.name} does not contain ${JSON.stringify(marker)}`)
+    return before !== undefined ? found : found + marker.length
+  }
+
+  close () {
+    this.provider.destroy()
+    this.doc.destroy()
+  }
+}
+
+/** The commands, over documents opened with `connect(openDocument) -> provider`. */
+export function documentCommands (connect) {
+  const open = new Map()
+  const document = ({ document }) => {
+    const found = open.get(document)
+    if (found === undefined) throw new Error(`${document} is not open`)
+    return found
+  }
+  const files = request => document(request).doc.getMap('files')
+
+  const commands = {
+    open: async request => {
+      const opened = new OpenDocument(request.document, connect)
+      open.set(request.document, opened)
+      if (request.synced === false) return
+      await commands.waitSynced(request)
+    },
+    waitSynced: request => {
+      const opened = document(request)
+      return opened.until(() => opened.provider.synced(), request.timeout, () => `not synced, closed: ${JSON.stringify(opened.provider.closed())}`)
+    },
+    waitSaved: request => {
+      const opened = document(request)
+      return opened.until(() => opened.provider.saved(), request.timeout, () => 'not saved')
+    },
+    waitClosed: async request => {
+      const opened = document(request)
+      await opened.until(() => opened.provider.closed() !== null, request.timeout, () => 'not closed')
+      return opened.provider.closed()
+    },
+
+    files: request => files(request).toJSON(),
+    texts: request => document(request).doc.getMap('texts').toJSON(),
+    setFile: request => { files(request).set(request.path, request.value) },
+    removeFile: request => { files(request).delete(request.path) },
+    waitFile: async request => {
+      const map = files(request)
+      const gone = request.gone === true
+      await document(request).until(() => map.has(request.path) !== gone, request.timeout,
+        () => `${request.path} is ${gone ? 'still' : 'not'} among ${JSON.stringify([...map.keys()])}`)
+      return map.get(request.path) ?? null
+    },
+
+    text: request => document(request).text.toString(),
+    insert: request => {
+      const opened = document(request)
+      opened.text.insert(opened.index(request), request.text)
+    },
+    // Deletes `length` UTF-16 units at an index, or the given text wherever it is.
+    delete: request => {
+      const opened = document(request)
+      const at = request.text !== undefined ? opened.index({ before: request.text }) : opened.index(request)
+      opened.text.delete(at, request.text?.length ?? request.length)
+    },
+    // Types word after word behind a marker, a transaction each, a breath between them.
+    type: async request => {
+      const opened = document(request)
+      let place = Y.createRelativePositionFromTypeIndex(opened.text, opened.index(request), request.after ? -1 : 0)
+      for (const word of request.words) {
+        const { index } = Y.createAbsolutePositionFromRelativePosition(place, opened.doc)
+        opened.text.insert(index, word)
+        place = Y.createRelativePositionFromTypeIndex(opened.text, index + word.length, -1)
+        await new Promise(resolve => setTimeout(resolve, request.pause ?? 5))
+      }
+    },
+    waitText: async request => {
+      const opened = document(request)
+      const missing = () => [request.contains ?? []].flat().filter(part => !opened.text.toString().includes(part))
+      const wanted = () => missing().length === 0 && (request.equals === undefined || opened.text.toString() === request.equals)
+      await opened.until(wanted, request.timeout,
+        () => `${JSON.stringify(shortened(opened.text.toString()))} does not have ${JSON.stringify(missing().slice(0, 5))}`)
+      return opened.text.toString()
+    },
+
+    closes: request => document(request).closes,
+    updates: request => document(request).updates,
+    deltas: request => document(request).deltas,
+    forget: request => {
+      const opened = document(request)
+      opened.updates.length = 0
+      opened.deltas.length = 0
+    },
+
+    sendStateless: request => document(request).provider.send(request.payload),
+    // The first stateless message that has the given key.
+    waitStateless: async request => {
+      const opened = document(request)
+      const wanted = () => opened.stateless.find(message => request.key in message)
+      await opened.until(() => wanted() !== undefined, request.timeout,
+        () => `no stateless message has ${request.key}: ${JSON.stringify(opened.stateless)}`)
+      return wanted()
+    },
+    disconnect: request => document(request).provider.disconnect(),
+    reconnect: request => document(request).provider.reconnect(),
+    close: request => {
+      document(request).close()
+      open.delete(request.document)
+    }
+  }
+  const end = () => { for (const opened of open.values()) opened.close() }
+  return { commands, end }
+}
+
+function shortened (text) {
+  return text.length <= 400 ? text : `${text.slice(0, 200)} ... ${text.slice(-200)}`
+}

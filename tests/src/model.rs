@@ -1,0 +1,223 @@
+//! A scripted Anthropic model on loopback: the real Claude Code asks it what to do next, and it answers from a script.
+//!
+//! Owns: `POST /v1/messages` as a stream of server-sent events. The turn is chosen by how many turns the
+//! conversation already has, so that a request which Claude Code repeats gets the same answer.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::header,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
+
+use crate::{SOON, eventually};
+
+/// How long a held answer is held at most; the test that holds it has failed long before.
+const HELD_AT_MOST: Duration = Duration::from_secs(120);
+
+/// One answer of the model.
+pub struct Turn {
+    content: Value,
+    held: bool,
+}
+
+impl Turn {
+    /// Uses a tool.
+    pub fn tool(name: &str, input: Value) -> Self {
+        Self {
+            content: json!({"type": "tool_use", "name": name, "input": input}),
+            held: false,
+        }
+    }
+
+    /// Says something, which ends the conversation.
+    pub fn say(text: &str) -> Self {
+        Self {
+            content: json!({"type": "text", "text": text}),
+            held: false,
+        }
+    }
+
+    /// Comes only after [`Model::go_on`].
+    pub fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+}
+
+/// A running model; dropping it ends it.
+pub struct Model {
+    url: String,
+    script: Arc<Script>,
+    runtime: Option<Runtime>,
+}
+
+struct Script {
+    turns: Vec<Turn>,
+    asked: Mutex<Vec<Value>>,
+    go_on: Semaphore,
+}
+
+impl Model {
+    /// Starts a model that gives these answers in this order, and then says that it is done.
+    #[track_caller]
+    pub fn start(turns: Vec<Turn>) -> Self {
+        let script = Arc::new(Script {
+            turns,
+            asked: Mutex::default(),
+            go_on: Semaphore::new(0),
+        });
+        let runtime = Runtime::new().expect("a runtime");
+        let listener = runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .expect("a port on loopback");
+        let url = format!(
+            "http://{}",
+            listener
+                .local_addr()
+                .expect("a bound socket has an address")
+        );
+        let router = Router::new()
+            .route("/v1/messages", post(answer))
+            // Whatever else is asked, a HEAD of the root among it, gets an empty object.
+            .fallback(async || Json(json!({})))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&script));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self {
+            url,
+            script,
+            runtime: Some(runtime),
+        }
+    }
+
+    /// The environment in which Claude Code asks this model and nobody else.
+    pub fn environment(&self) -> [(&'static str, &str); 6] {
+        [
+            ("ANTHROPIC_BASE_URL", &self.url),
+            ("ANTHROPIC_API_KEY", "sk-test"),
+            // Claude Code refuses to run unattended as root unless it is told that it is in a sandbox.
+            ("IS_SANDBOX", "1"),
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+            ("DISABLE_TELEMETRY", "1"),
+            ("DISABLE_AUTOUPDATER", "1"),
+        ]
+    }
+
+    /// Lets one held answer go.
+    pub fn go_on(&self) {
+        self.script.go_on.add_permits(1);
+    }
+
+    /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run.
+    #[track_caller]
+    pub fn wait_asked(&self, count: usize) {
+        eventually(SOON, || {
+            let asked = self
+                .script
+                .asked
+                .lock()
+                .expect("the model does not panic")
+                .len();
+            anyhow::ensure!(asked >= count, "the model was asked {asked} times");
+            Ok(())
+        });
+    }
+
+    /// What the tools answered until the model was last asked, in order: the text, and whether it is an error.
+    pub fn tool_results(&self) -> Vec<(String, bool)> {
+        let asked = self.script.asked.lock().expect("the model does not panic");
+        let Some(last) = asked.last() else {
+            return Vec::new();
+        };
+        let blocks = |message: &Value| message["content"].as_array().cloned().unwrap_or_default();
+        let messages = last["messages"].as_array().cloned().unwrap_or_default();
+        let results = messages
+            .iter()
+            .flat_map(blocks)
+            .filter(|block| block["type"] == "tool_result");
+        results
+            .map(|block| (block["content"].to_string(), block["is_error"] == true))
+            .collect()
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -> Response {
+    let done = Turn::say("done");
+    // A request without tools is a question aside, such as one for a title.
+    if request["tools"].as_array().is_none_or(Vec::is_empty) {
+        return events(0, &done);
+    }
+    let messages = request["messages"].as_array().cloned().unwrap_or_default();
+    let number = messages
+        .iter()
+        .filter(|message| message["role"] == "assistant")
+        .count();
+    script
+        .asked
+        .lock()
+        .expect("nobody panics with the lock")
+        .push(request);
+    let turn = script.turns.get(number).unwrap_or(&done);
+    if turn.held
+        && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await
+    {
+        permit.forget();
+    }
+    events(number, turn)
+}
+
+/// The turn as the stream of events that a model answers.
+fn events(number: usize, turn: &Turn) -> Response {
+    let mut block = turn.content.clone();
+    let (delta, stop) = if block["type"] == "tool_use" {
+        let input = std::mem::replace(&mut block["input"], json!({})).to_string();
+        block["id"] = json!(format!("toolu_{number:020}"));
+        (
+            json!({"type": "input_json_delta", "partial_json": input}),
+            "tool_use",
+        )
+    } else {
+        let text = std::mem::replace(&mut block["text"], json!(""));
+        (json!({"type": "text_delta", "text": text}), "end_turn")
+    };
+    let usage = json!({"input_tokens": 10, "output_tokens": 10});
+    let message = json!({
+        "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
+        "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
+    });
+    let events = [
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ];
+    let body: String = events
+        .iter()
+        .map(|event| {
+            format!(
+                "event: {}\ndata: {event}\n\n",
+                event["type"].as_str().unwrap_or("")
+            )
+        })
+        .collect();
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
