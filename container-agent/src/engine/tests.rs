@@ -3,6 +3,7 @@
 mod basics;
 mod conflicts;
 mod double;
+mod resilience;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
