@@ -152,7 +152,8 @@ impl Owner {
             mtime: self.now(),
             path,
             hash,
-            mode,
+            // Who does not say otherwise wants it as it is.
+            mode: mode.or_else(|| entry.as_ref().and_then(mode_of)),
             base,
             who,
         };
