@@ -61,6 +61,10 @@ async fn an_address_or_a_method_that_is_not_there_is_a_problem_too() {
     ] {
         admin.get(path).send().await.problem(400);
     }
+    for path in ["/ws/p", "/ws/p/d", "/collab"] {
+        let detail = admin.get(path).send().await.problem(400);
+        assert!(detail.contains("upgrade"), "{detail}");
+    }
     let detail = admin
         .get("/api/audit?after=x&token=uspk_secret")
         .send()
