@@ -212,8 +212,8 @@ async fn take(
     })?;
     let deadline = Instant::now() + wanted.patience;
     let config = SyncConfig {
-        server: connection.server.as_url().clone(),
-        token: connection.token.expose().to_owned(),
+        server: connection.server.clone(),
+        token: connection.token.clone(),
         project: workspace.project.clone(),
         root: workspace.root.clone(),
         direction: wanted.direction,

@@ -1,0 +1,120 @@
+//! What disk and project last agreed on, in memory: the journal's bases, and ways to find them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use uspark_shared::id::DocId;
+use uspark_shared::path::FilePath;
+
+use crate::journal::Base;
+
+/// All bases.
+#[derive(Debug, Default)]
+pub(super) struct Agreed {
+    bases: BTreeMap<FilePath, Base>,
+    /// Where the file of an inode was.
+    inodes: HashMap<(u64, u64), FilePath>,
+    /// Where the text of a document is on disk.
+    docs: HashMap<DocId, FilePath>,
+}
+
+impl Agreed {
+    /// Takes in what was remembered.
+    pub fn new(bases: Vec<(FilePath, Base)>) -> Self {
+        let mut agreed = Self::default();
+        for (path, base) in bases {
+            agreed.set(&path, base);
+        }
+        agreed
+    }
+
+    /// Sets a path's base.
+    pub fn set(&mut self, path: &FilePath, base: Base) {
+        self.remove(path);
+        if let Some(print) = &base.print {
+            self.inodes.insert((print.dev, print.ino), path.clone());
+        }
+        if let Some(doc) = base.entry.doc() {
+            self.docs.insert(doc.clone(), path.clone());
+        }
+        self.bases.insert(path.clone(), base);
+    }
+
+    /// Removes a path's base, and gives it.
+    pub fn remove(&mut self, path: &FilePath) -> Option<Base> {
+        let base = self.bases.remove(path)?;
+        if let Some(print) = &base.print {
+            let inode = (print.dev, print.ino);
+            if self.inodes.get(&inode) == Some(path) {
+                self.inodes.remove(&inode);
+            }
+        }
+        if let Some(doc) = base.entry.doc()
+            && self.docs.get(doc) == Some(path)
+        {
+            self.docs.remove(doc);
+        }
+        Some(base)
+    }
+
+    /// A path's base.
+    pub fn get(&self, path: &FilePath) -> Option<&Base> {
+        self.bases.get(path)
+    }
+
+    /// The path that an inode was last agreed to be.
+    pub fn at_inode(&self, dev: u64, ino: u64) -> Option<&FilePath> {
+        self.inodes.get(&(dev, ino))
+    }
+
+    /// The path at which a document's text is on disk.
+    pub fn at_doc(&self, doc: &DocId) -> Option<&FilePath> {
+        self.docs.get(doc)
+    }
+
+    /// Every path with a base.
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
+        self.bases.keys()
+    }
+
+    /// Every path with a base below a directory.
+    pub fn below<'a>(&'a self, directory: &'a FilePath) -> impl Iterator<Item = &'a FilePath> {
+        let from = (Bound::Excluded(directory), Bound::Unbounded);
+        // `d-x` sorts between `d` and `d/x`: it is passed over, not an end.
+        let within = |path: &&FilePath| path.as_str().starts_with(directory.as_str());
+        let all = self.bases.range::<FilePath, _>(from).map(|(path, _)| path);
+        all.take_while(within)
+            .filter(|path| path.is_below(directory))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.bases.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uspark_shared::schema::Entry;
+
+    use super::*;
+
+    #[test]
+    fn what_lies_below_a_directory_is_found_between_its_neighbours() {
+        let base = Base {
+            entry: Entry::Dir,
+            hash: None,
+            print: None,
+        };
+        let paths = ["d", "d-x", "d.y", "d/a", "d/b/c", "d0", "e", "dd/a"];
+        let agreed = Agreed::new(
+            paths
+                .iter()
+                .map(|path| (path.parse().unwrap(), base.clone()))
+                .collect(),
+        );
+        let directory = "d".parse().unwrap();
+        let below: Vec<&str> = agreed.below(&directory).map(FilePath::as_str).collect();
+        assert_eq!(below, ["d/a", "d/b/c"]);
+    }
+}

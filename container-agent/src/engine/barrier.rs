@@ -1,0 +1,224 @@
+//! Barriers and reports: when all that was done before is equal on both sides, and what is not.
+//!
+//! A barrier passes in three steps. First its cookie is seen, so that every earlier change of the
+//! disk was reported, and the server has answered, so that every earlier change of the project was
+//! received. Then every path that was marked by then has come to rest. Then every update made by
+//! then is acknowledged. What happens after a step does not hold it up.
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::config::Direction;
+use super::report::{LinkState, Pending, Report, Skipped, Status};
+use super::run::Engine;
+
+/// Somebody who waits.
+pub(super) struct Barrier {
+    deadline: Instant,
+    reply: oneshot::Sender<Report>,
+    step: Step,
+}
+
+enum Step {
+    /// For the cookie of this name, if it was not seen yet, and the answer of this number.
+    Sight(Option<String>, u64),
+    /// For the paths up to this mark.
+    Rest(u64),
+    /// For the updates before this place in line; the paths were marked up to this mark.
+    Acknowledged(u64, u64),
+}
+
+/// What a report is about: everything, or what was there when a barrier got as far.
+#[derive(Clone, Copy)]
+struct Scope {
+    mark: u64,
+    seq: u64,
+}
+
+const EVERYTHING: Scope = Scope {
+    mark: u64::MAX,
+    seq: u64::MAX,
+};
+
+impl Barrier {
+    /// When it ends at the latest.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Ends it.
+    pub fn answer(self, report: Report) {
+        // Whoever waited may have gone.
+        let _ = self.reply.send(report);
+    }
+
+    fn scope(&self) -> Scope {
+        match self.step {
+            Step::Sight(..) => EVERYTHING,
+            Step::Rest(mark) => Scope { mark, ..EVERYTHING },
+            Step::Acknowledged(seq, mark) => Scope { mark, seq },
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn begin_barrier(&mut self, deadline: Instant, reply: oneshot::Sender<Report>) {
+        let cookie = self.put_cookie();
+        let answer = self.ask_project();
+        self.barriers.push(Barrier {
+            deadline,
+            reply,
+            step: Step::Sight(cookie, answer),
+        });
+    }
+
+    /// Asks the server for the project once more: its answer is behind all that it has sent.
+    fn ask_project(&mut self) -> u64 {
+        if self.following {
+            let state_vector = self.project.state_vector();
+            self.asked += 1;
+            self.wire.ask(&None, &state_vector);
+        }
+        self.asked
+    }
+
+    /// The connection that was to answer is gone: barriers wait for the next one's first answer.
+    pub(super) fn ask_again(&mut self) {
+        let next = self.asked + 1;
+        for barrier in &mut self.barriers {
+            if let Step::Sight(_, answer) = &mut barrier.step {
+                *answer = next;
+            }
+        }
+    }
+
+    pub(super) fn barrier_cookie(&mut self, name: &str) {
+        for barrier in &mut self.barriers {
+            if let Step::Sight(cookie, _) = &mut barrier.step
+                && cookie.as_deref() == Some(name)
+            {
+                *cookie = None;
+            }
+        }
+    }
+
+    /// Moves barriers on, and answers those that have passed or come to their deadline.
+    pub(super) fn check_barriers(&mut self) {
+        let now = Instant::now();
+        let mut at = 0;
+        while at < self.barriers.len() {
+            let step = match &self.barriers[at].step {
+                Step::Sight(None, answer)
+                    if self.may_plan() && self.following && self.answered >= *answer =>
+                {
+                    Some(Step::Rest(self.works.last_mark()))
+                }
+                Step::Rest(mark) if self.listed && !self.works.any_since(*mark) => {
+                    Some(Step::Acknowledged(self.wire.next_seq(), *mark))
+                }
+                _ => None,
+            };
+            if let Some(step) = step {
+                self.barriers[at].step = step;
+                continue;
+            }
+            let passed = match &self.barriers[at].step {
+                Step::Acknowledged(seq, _) => self.owed_before(*seq) == 0,
+                _ => false,
+            };
+            if passed || self.barriers[at].deadline <= now || self.refused.is_some() {
+                let barrier = self.barriers.swap_remove(at);
+                let report = self.report_of(barrier.scope());
+                barrier.answer(report);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// How many updates before a place in line are not acknowledged. A pull sends none.
+    fn owed_before(&self, seq: u64) -> usize {
+        match self.config.direction {
+            Direction::Pull => 0,
+            _ => self.wire.unacknowledged().range(..seq).count(),
+        }
+    }
+
+    /// What there is to say now.
+    pub(super) fn report(&self) -> Report {
+        self.report_of(EVERYTHING)
+    }
+
+    fn report_of(&self, scope: Scope) -> Report {
+        let mut pending: Vec<Pending> = Vec::new();
+        let mut general = |why: String| pending.push(Pending { path: None, why });
+        if let Some(why) = &self.refused {
+            general(why.clone());
+        } else if let LinkState::Offline { why } = &self.link {
+            general(format!("the server is away: {why}"));
+        } else if !self.following {
+            general("the server has not answered yet".into());
+        }
+        if self.root_lost {
+            general("the workspace is gone".into());
+        } else if !self.listed {
+            general("the workspace is still being listed".into());
+        }
+        if let Some((why, _)) = &self.stuck {
+            general(why.clone());
+        }
+        let owed = self.owed_before(scope.seq);
+        if owed > 0 {
+            general(format!(
+                "{owed} changes are not acknowledged by the server yet"
+            ));
+        }
+        let mut paths: Vec<Pending> = self
+            .works
+            .iter()
+            .filter(|(path, work)| work.since <= scope.mark && !self.skipped.contains_key(*path))
+            .map(|(path, work)| Pending {
+                path: Some(path.clone()),
+                why: match &work.trouble {
+                    Some(trouble) => trouble.why.clone(),
+                    None => "it is being synced".into(),
+                },
+            })
+            .collect();
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        pending.extend(paths);
+        let skipped = |(path, why): (String, &String)| Skipped {
+            path,
+            why: why.clone(),
+        };
+        let by_path = self
+            .skipped
+            .iter()
+            .map(|(path, why)| (path.to_string(), why));
+        let unseen = self.unseen.iter().map(|(path, why)| (path.clone(), why));
+        let refused = self
+            .project
+            .refused
+            .iter()
+            .map(|(key, why)| (key.clone(), why));
+        Report {
+            sent: self.sent,
+            received: self.received_paths,
+            conflicts: self.conflicts.clone(),
+            skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
+            pending,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status {
+            report: self.report(),
+            link: self.link.clone(),
+            unacknowledged: self.wire.unacknowledged().len() as u64,
+            last_acknowledged: self.last_acknowledged,
+            watches: self.watches as u64,
+            watches_allowed: None,
+            files: self.agreed.len() as u64,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Text documents in memory: when they are loaded, exchanged, and let go.
+//!
+//! A document on disk is loaded from its remembered state, or, never edited, from its first
+//! content. One that is not on disk starts empty and gets everything by an exchange.
+
+use tokio::time::Instant;
+use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::path::FilePath;
+use uspark_shared::schema::Entry;
+
+use super::jobs::{Fetched, Transfer};
+use super::run::{Again, Engine, chain};
+use super::texts::TextDocument;
+use crate::journal::{Base, Record};
+use crate::watch::Urgency;
+
+impl Engine {
+    /// The current content of a text entry, as far as it is known here.
+    pub(super) fn current_text(&self, entry: &Entry) -> Option<BlobHash> {
+        let Entry::Text { doc, seed, .. } = entry else {
+            return None;
+        };
+        if self.stale.contains(doc) {
+            return None;
+        }
+        if let Some(document) = self.texts.get(doc) {
+            return Some(document.live_hash());
+        }
+        match self
+            .agreed
+            .at_doc(doc)
+            .and_then(|path| self.agreed.get(path))
+        {
+            Some(base) => base.hash,
+            None => Some(self.project.settled.get(doc).copied().unwrap_or(*seed)),
+        }
+    }
+
+    /// Whether nobody has edited a document since it was seeded, as far as is known; nor is it in
+    /// memory or remembered.
+    pub(super) fn is_unedited(&self, doc: &DocId) -> bool {
+        let settled = self.project.settled.get(doc);
+        let seed =
+            self.project
+                .docs
+                .get(doc)
+                .and_then(|path| match self.project.entries.get(path) {
+                    Some(Entry::Text { seed, .. }) => Some(seed),
+                    _ => None,
+                });
+        (settled.is_none() || settled == seed)
+            && !self.stale.contains(doc)
+            && !self.texts.contains_key(doc)
+            && !self.has_state(doc)
+    }
+
+    /// Whether a document's state is remembered. A journal that cannot be read has none.
+    pub(super) fn has_state(&self, doc: &DocId) -> bool {
+        let document = Some(doc.clone());
+        let pending = self.records.iter().rev().find_map(|record| match record {
+            Record::State(of, _) | Record::WholeState(of, _) if *of == document => Some(true),
+            Record::NoState(of) if of == doc => Some(false),
+            _ => None,
+        });
+        pending.unwrap_or_else(|| self.journal.has_state(&document).unwrap_or(false))
+    }
+
+    /// Makes sure that the document of a path that has a base is in memory. If it is not, it is
+    /// asked for, and the path is planned again when it is.
+    pub(super) fn ensure_loaded(&mut self, path: &FilePath, doc: &DocId) -> bool {
+        if self.texts.contains_key(doc) || self.load_from_journal(doc) {
+            return true;
+        }
+        let seed = match self.agreed.get(path).map(|base| &base.entry) {
+            Some(Entry::Text { seed, .. }) => *seed,
+            _ => return false,
+        };
+        let Some(work) = self.works.get_mut(path) else {
+            return false;
+        };
+        if !work.asked_base {
+            work.asked_base = true;
+            work.wants_base = true;
+            self.look_again(path);
+        } else {
+            // It is not kept here, or damaged: the server has it.
+            self.jobs.transfer(Transfer::Down {
+                path: path.clone(),
+                hash: seed,
+                size: 0,
+            });
+            self.busy(path);
+        }
+        false
+    }
+
+    fn load_from_journal(&mut self, doc: &DocId) -> bool {
+        let document = Some(doc.clone());
+        // What this turn has still to write is in the replicas that wrote it.
+        let updates = match self.journal.state(&document) {
+            Ok(updates) if !updates.is_empty() => updates,
+            _ => return false,
+        };
+        match TextDocument::from_updates(self.client, &updates) {
+            Ok(loaded) => {
+                if updates.len() > COMPACT_AFTER {
+                    let state = Record::WholeState(document, loaded.shadow_state());
+                    self.records.push(state);
+                }
+                self.loaded(doc, loaded);
+                true
+            }
+            Err(error) => {
+                self.note(format!("the remembered state of {doc} is useless: {error}"));
+                false
+            }
+        }
+    }
+
+    /// The first content of a path's document was brought along.
+    pub(super) fn load_from_seed(&mut self, base: &Base, text: &str) {
+        let Entry::Text { doc, seed, .. } = &base.entry else {
+            return;
+        };
+        if self.texts.contains_key(doc) || self.has_state(doc) {
+            return;
+        }
+        match TextDocument::from_seed(self.client, doc, seed, text) {
+            Ok(loaded) => self.loaded(&doc.clone(), loaded),
+            Err(error) => self.note(format!("{doc} cannot be seeded: {error}")),
+        }
+    }
+
+    fn loaded(&mut self, doc: &DocId, mut document: TextDocument) {
+        document.used = self.turn_used();
+        self.texts.insert(doc.clone(), document);
+        for update in self.inbox.remove(doc).unwrap_or_default() {
+            self.receive_text(doc, &update);
+        }
+    }
+
+    /// An update of a text document came.
+    pub(super) fn text_update(&mut self, doc: &DocId, update: &[u8]) {
+        let on_disk = self.agreed.at_doc(doc).cloned();
+        if self.texts.contains_key(doc) || (on_disk.is_some() && self.load_from_journal(doc)) {
+            self.receive_text(doc, update);
+        } else if let Some(path) = &on_disk {
+            self.inbox
+                .entry(doc.clone())
+                .or_default()
+                .push(update.to_vec());
+            self.mark(path, Urgency::Now);
+            if let Some(work) = self.works.get_mut(path) {
+                work.wants_base = true;
+                // A view without the first content is of no use.
+                work.view = None;
+            }
+        } else {
+            // Not on disk: when it gets there it is by an exchange.
+            self.stale.insert(doc.clone());
+        }
+        self.mark_doc(doc);
+    }
+
+    fn receive_text(&mut self, doc: &DocId, update: &[u8]) {
+        let used = self.turn_used();
+        let Some(document) = self.texts.get_mut(doc) else {
+            return;
+        };
+        document.used = used;
+        match document.receive(update) {
+            Ok(false) => {}
+            Ok(true) => self.exchange_document(doc),
+            Err(error) => {
+                tracing::warn!(%doc, "an update was not taken: {error}");
+                self.texts.remove(doc);
+                self.stale.insert(doc.clone());
+            }
+        }
+    }
+
+    /// What a document has that the server has not is known now, and the other way round.
+    pub(super) fn exchanged(&mut self, doc: &DocId, update: &[u8]) {
+        if self.texts.contains_key(doc) {
+            self.stale.remove(doc);
+            self.receive_text(doc, update);
+        }
+        self.mark_doc(doc);
+        if let Some(path) = self.exchange_line.pop_front() {
+            self.works.wake(&path);
+        }
+    }
+
+    /// Has the paths advanced where a document is, or is to be.
+    pub(super) fn mark_doc(&mut self, doc: &DocId) {
+        let there = self.project.docs.get(doc).cloned();
+        let here = self.agreed.at_doc(doc).cloned();
+        for path in [there, here].into_iter().flatten() {
+            match self.works.get(&path) {
+                None => self.mark(&path, Urgency::Now),
+                Some(work) if work.busy => {}
+                Some(_) => self.replan(&path),
+            }
+        }
+    }
+
+    /// Asks the server for everything about a path's document. The path goes on when it has come.
+    pub(super) fn exchange(&mut self, path: &FilePath, doc: &DocId) {
+        if !self.texts.contains_key(doc) {
+            if self.agreed.at_doc(doc) == Some(path) {
+                if !self.ensure_loaded(path, doc) {
+                    return;
+                }
+            } else if !self.load_from_journal(doc) {
+                let empty = TextDocument::empty(self.client);
+                self.loaded(doc, empty);
+                self.stale.insert(doc.clone());
+            }
+        }
+        if !self.wire.is_up() {
+            return self.trouble(path, "the server is away".into(), Again::OnChange);
+        }
+        let document = Some(doc.clone());
+        let under_way = self
+            .wire
+            .channel_mut(&document)
+            .is_some_and(|channel| channel.exchanging);
+        if !under_way && self.wire.exchanges() >= self.config.limits.exchanges {
+            self.exchange_line.push_back(path.clone());
+            return;
+        }
+        self.exchange_document(doc);
+    }
+
+    /// Asks the server for everything about a loaded document.
+    fn exchange_document(&mut self, doc: &DocId) {
+        let document = Some(doc.clone());
+        let Some(state_vector) = self.texts.get(doc).map(TextDocument::state_vector) else {
+            return;
+        };
+        match self.wire.channel_mut(&document) {
+            None => self.wire.open(&document),
+            Some(channel) if channel.open && !channel.exchanging => {
+                self.wire.ask(&document, &state_vector);
+            }
+            // It comes anyway.
+            Some(_) => {}
+        }
+    }
+
+    /// The disk has the document's current text: the shadow is it.
+    pub(super) fn ground(&mut self, doc: &DocId) {
+        let remembered = self.has_state(doc);
+        let Some(document) = self.texts.get_mut(doc) else {
+            return;
+        };
+        match document.catch_up() {
+            Ok(None) if remembered => {}
+            Ok(_) => {
+                let state = document.shadow_state();
+                self.records
+                    .push(Record::WholeState(Some(doc.clone()), state));
+            }
+            Err(error) => self.note(chain(&error)),
+        }
+    }
+
+    /// The disk has the document's current text, and the shadow is at most behind.
+    pub(super) fn catch_up(&mut self, doc: &DocId) {
+        if self
+            .texts
+            .get(doc)
+            .is_some_and(|document| !document.is_even())
+        {
+            self.ground(doc);
+        }
+    }
+
+    /// A document in memory turned out to be unusable: it is loaded anew.
+    pub(super) fn lose_document(&mut self, path: &FilePath, doc: &DocId, why: &str) {
+        self.texts.remove(doc);
+        self.stale.insert(doc.clone());
+        self.trouble(path, why.to_owned(), Again::Later);
+    }
+
+    /// A document is no longer on disk.
+    pub(super) fn forget_document(&mut self, doc: &DocId) {
+        self.texts.remove(doc);
+        self.inbox.remove(doc);
+        self.stale.remove(doc);
+        self.records.push(Record::NoState(doc.clone()));
+    }
+
+    /// A first content that was not kept has come from the server. Gives whether it is one.
+    pub(super) fn fetched_base(&mut self, base: &Base, fetched: &Fetched) -> bool {
+        if let Fetched::Bytes(bytes) = fetched
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            self.load_from_seed(base, text);
+        }
+        base.entry
+            .doc()
+            .is_some_and(|doc| self.texts.contains_key(doc))
+    }
+
+    /// Lets go of documents that nobody needs: all those idle for long, and the longest idle when
+    /// there are too many.
+    pub(super) fn unload_idle(&mut self) {
+        if !self.records.is_empty() {
+            // What the journal does not have yet would be missing when they are loaded again.
+            return;
+        }
+        let now = self.turn_used();
+        let mut idle: Vec<(u64, DocId)> = self
+            .texts
+            .iter()
+            .filter(|(doc, document)| document.is_even() && !self.stale.contains(*doc))
+            .map(|(doc, document)| (document.used, doc.clone()))
+            .collect();
+        idle.sort();
+        let mut excess = self
+            .texts
+            .len()
+            .saturating_sub(self.config.limits.loaded_texts);
+        for (used, doc) in idle {
+            let paths = [self.project.docs.get(&doc), self.agreed.at_doc(&doc)];
+            let worked_on = paths
+                .into_iter()
+                .flatten()
+                .any(|path| self.works.get(path).is_some());
+            if !worked_on && (excess > 0 || now.saturating_sub(used) > IDLE_SECONDS) {
+                self.texts.remove(&doc);
+                excess = excess.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Seconds since the session began: coarse, and enough to tell what was used last.
+    pub(super) fn turn_used(&self) -> u64 {
+        Instant::now().duration_since(self.began).as_secs()
+    }
+}
+
+/// Updates of a document's state that are remembered one by one before they become one.
+const COMPACT_AFTER: usize = 64;
+/// How long a document stays in memory without being used.
+const IDLE_SECONDS: u64 = 10;

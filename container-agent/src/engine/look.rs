@@ -1,0 +1,255 @@
+//! From "something may have changed" to what is there.
+
+use tokio::time::Instant;
+use uspark_shared::path::FilePath;
+use uspark_shared::schema::Entry;
+
+use super::config::Direction;
+use super::jobs::{Look, Looked};
+use super::plan::Disk;
+use super::run::{Again, Engine};
+use super::work::{Origin, View};
+use crate::disk::DiskError;
+use crate::disk::observe::{IfWritten, Seen};
+use crate::journal::Base;
+use crate::rules::is_temporary;
+use crate::watch::{Dirty, Urgency};
+
+/// Looks at a file that somebody is writing before it is read although it is not closed.
+const PATIENT_LOOKS: u32 = 2;
+
+impl Engine {
+    /// Takes in a report of the watcher.
+    pub(super) fn dirty(&mut self, dirty: Dirty) {
+        let Dirty {
+            path,
+            urgency,
+            ignored,
+            moved_from,
+        } = dirty;
+        let tracked = self.agreed.get(&path).is_some() || self.project.entries.contains_key(&path);
+        if (ignored || is_temporary(path.name())) && !tracked {
+            return;
+        }
+        let by = self.tools.author(&path);
+        let work = self.works.mark(&path, urgency, self.config.limits.hold);
+        work.by = by;
+        work.ignored = ignored;
+        if moved_from.is_some() {
+            work.moved_from = moved_from;
+        }
+    }
+
+    /// Does the next thing about a path, if it is not waiting for anything.
+    pub(super) fn advance(&mut self, path: &FilePath, now: Instant) {
+        if !self.covers(path) {
+            self.settle(path);
+            return;
+        }
+        let Some(work) = self.works.get_mut(path) else {
+            return;
+        };
+        if work.busy {
+            return;
+        }
+        if let Some(until) = work.held_until {
+            if now < until {
+                return self.works.wake_at(until, path);
+            }
+            work.held_until = None;
+        }
+        if let Some(trouble) = &work.trouble {
+            match trouble.retry_at {
+                Some(at) if now < at => return self.works.wake_at(at, path),
+                None if work.dirty == work.seen => return,
+                // Whatever was seen then may be another now.
+                _ => work.view = None,
+            }
+        }
+        if work.view.is_none() || work.dirty != work.seen {
+            self.look(path);
+        } else if self.may_plan() {
+            self.plan(path, now);
+        }
+    }
+
+    /// Whether the session is about this path.
+    fn covers(&self, path: &FilePath) -> bool {
+        let paths = &self.config.paths;
+        paths.is_empty() || paths.iter().any(|p| p == path || path.is_below(p))
+    }
+
+    /// Sends somebody to look.
+    pub(super) fn look(&mut self, path: &FilePath) {
+        let base = self.agreed.get(path);
+        let Some(work) = self.works.get_mut(path) else {
+            return;
+        };
+        work.busy = true;
+        work.seen = work.dirty;
+        let seed = match base.map(|base| &base.entry) {
+            Some(Entry::Text { seed, .. }) if work.wants_base => Some(*seed),
+            _ => None,
+        };
+        let origin = match &work.origin {
+            Origin::Asked(origin) => Some(origin.clone()),
+            _ => None,
+        };
+        // A watch tells when a file is closed; without one there is no use in waiting.
+        let watched = self.config.direction == Direction::Both;
+        let look = Look {
+            path: path.clone(),
+            known: base.and_then(|base| base.print),
+            if_written: if work.busy_looks < PATIENT_LOOKS && watched {
+                IfWritten::Wait
+            } else {
+                IfWritten::Read
+            },
+            base: seed,
+            origin,
+        };
+        self.jobs.look(look);
+    }
+
+    /// Takes in what somebody saw.
+    pub(super) fn looked(&mut self, path: &FilePath, looked: Looked) {
+        let Looked {
+            seen,
+            base: base_text,
+            origin_gone,
+        } = looked;
+        let base = self.agreed.get(path).cloned();
+        if let Some(text) = base_text
+            && let Some(base) = &base
+        {
+            self.load_from_seed(base, &text);
+        }
+        self.skipped.remove(path);
+        let Some(work) = self.works.get_mut(path) else {
+            return;
+        };
+        work.busy = false;
+        work.wants_base = false;
+        if let (Origin::Asked(origin), Some(gone)) = (&work.origin, origin_gone) {
+            work.origin = match gone {
+                true => Origin::Gone(origin.clone()),
+                false => Origin::None,
+            };
+        }
+        let view = match seen {
+            Ok(Seen::Busy) => {
+                work.busy_looks += 1;
+                work.view = None;
+                let why = "it is being written".to_owned();
+                return self.trouble(path, why, Again::Later);
+            }
+            Ok(Seen::Unsyncable { why }) => {
+                self.skipped.insert(path.clone(), why);
+                self.settle(path);
+                return;
+            }
+            Err(DiskError::RootLost(_)) => {
+                work.view = None;
+                return self.trouble(path, "the workspace is gone".into(), Again::Later);
+            }
+            Err(error) => {
+                let again = if error.is_passing() {
+                    Again::Later
+                } else {
+                    Again::OnChange
+                };
+                self.skipped.insert(path.clone(), error.to_string());
+                return self.trouble(path, error.to_string(), again);
+            }
+            Ok(seen) => view_of(seen, base.as_ref()),
+        };
+        work.busy_looks = 0;
+        work.trouble = None;
+        let absent = view.disk == Disk::Absent;
+        work.view = Some(view);
+        if absent {
+            // A directory that went took everything below it along, without a word about it.
+            let below: Vec<FilePath> = self.agreed.below(path).cloned().collect();
+            for path in below {
+                if self.works.get(&path).is_none() {
+                    self.mark(&path, Urgency::Soon);
+                }
+            }
+        }
+        self.works.wake(path);
+    }
+
+    /// Whether a path has been absent for long enough to be gone. If not, it is looked at again.
+    pub(super) fn is_gone(&mut self, path: &FilePath, now: Instant) -> bool {
+        let hold = self.config.limits.hold;
+        let Some(work) = self.works.get_mut(path) else {
+            return false;
+        };
+        let since = *work.absent_since.get_or_insert(now);
+        if now >= since + hold {
+            return true;
+        }
+        work.held_until = Some(since + hold);
+        work.view = None;
+        self.works.wake_at(since + hold, path);
+        false
+    }
+
+    /// The path is at rest.
+    pub(super) fn settle(&mut self, path: &FilePath) {
+        self.works.rest(path);
+    }
+}
+
+/// What was seen, for the planner. What is the same as the base is as the base says.
+fn view_of(seen: Seen, base: Option<&Base>) -> View {
+    let nothing = View {
+        disk: Disk::Absent,
+        print: None,
+        text: None,
+        mtime: 0,
+    };
+    match (seen, base) {
+        (Seen::File(file), _) => View {
+            disk: Disk::File {
+                hash: file.hash,
+                size: file.size,
+                mode: file.mode,
+                is_text: file.text.is_some(),
+            },
+            print: Some(file.print),
+            text: file.text,
+            mtime: file.mtime,
+        },
+        (Seen::Link { print, target }, _) => View {
+            disk: Disk::Link(target),
+            print: Some(print),
+            ..nothing
+        },
+        (Seen::Dir { empty }, _) => View {
+            disk: Disk::Dir { empty },
+            ..nothing
+        },
+        (Seen::Same, Some(base)) => View {
+            disk: disk_of(base),
+            print: base.print,
+            ..nothing
+        },
+        _ => nothing,
+    }
+}
+
+/// The disk as it is when it is as agreed.
+fn disk_of(base: &Base) -> Disk {
+    match (&base.entry, base.hash) {
+        (Entry::Text { mode, .. } | Entry::Blob { mode, .. }, Some(hash)) => Disk::File {
+            hash,
+            size: base.print.map_or(0, |print| print.size),
+            mode: mode & 0o777,
+            is_text: base.entry.doc().is_some(),
+        },
+        (Entry::Link { target }, _) => Disk::Link(target.clone()),
+        (Entry::Dir, _) => Disk::Dir { empty: true },
+        _ => Disk::Absent,
+    }
+}

@@ -1,0 +1,507 @@
+//! Taking the planner's steps: towards the project, and where nothing has to move.
+//!
+//! A step that needs something first (a blob uploaded, a document loaded) asks for it and returns;
+//! when it has come the path is planned again, and the step finds it.
+
+use tokio::time::Instant;
+use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::path::FilePath;
+use uspark_shared::schema::Entry;
+
+use super::config::Progress;
+use super::jobs::{DiskJob, Transfer, TransferError};
+use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
+use super::run::{Again, Engine, chain};
+use super::work::{Origin, View};
+use crate::journal::{Base, Record};
+use crate::link::BlobError;
+use crate::watch::Urgency;
+
+impl Engine {
+    /// Finds the next step for a path, and takes it.
+    pub(super) fn plan(&mut self, path: &FilePath, now: Instant) {
+        let Some(view) = self.works.get(path).and_then(|work| work.view.clone()) else {
+            return;
+        };
+        if self.follows_rename(path, &view) {
+            return;
+        }
+        let base = self.agreed.get(path).cloned();
+        let entry = self.project.entries.get(path).cloned();
+        if base.is_none() && entry.is_none() {
+            let ignored = self.works.get(path).is_some_and(|work| work.ignored);
+            if ignored || self.is_rename(path, &view) {
+                if ignored {
+                    self.settle(path);
+                }
+                return;
+            }
+        }
+        let text = entry.as_ref().and_then(|entry| self.current_text(entry));
+        if let (None, Some(entry), Disk::File { hash, .. }) = (&base, &entry, &view.disk)
+            && matches!(entry, Entry::Text { seed, .. } if seed == hash)
+            && text != Some(*hash)
+            && self.project.docs.get(entry.doc().expect("it is a text")) == Some(path)
+        {
+            let entry = entry.clone();
+            return self.take_seed(path, view, entry);
+        }
+        let remote = entry.as_ref().map(|entry| Remote { entry, text });
+        let step = plan(base.as_ref(), &view.disk, remote.as_ref());
+        let remote_changed = base.as_ref().is_some_and(|base| base.hash != text);
+        if !permits(self.config.direction, step, remote_changed) {
+            self.settle(path);
+            return;
+        }
+        tracing::debug!(%path, ?step, disk = ?view.disk, entry = ?entry, "step");
+        match step {
+            Step::Nothing => self.nothing(path, base, view),
+            Step::Adopt => self.adopt(path, view, entry),
+            Step::Forget => self.forget(path),
+            Step::Edit => self.edit(path, view, base),
+            Step::Send => self.send(path, view, base),
+            Step::SendMode => self.send_mode(path, view, base, entry),
+            Step::Withdraw => {
+                // A file that became a directory is gone already.
+                if view.disk != Disk::Absent || self.is_gone(path, now) {
+                    self.withdraw(path);
+                }
+            }
+            Step::Write => self.write(path, view, entry, None),
+            Step::WriteMode => self.write_mode(path, view, entry),
+            Step::Remove => self.remove(path, view, base),
+            Step::Conflict => {
+                let kept = path.conflict(&self.config.who, now_ms());
+                self.write(path, view, entry, Some(kept));
+            }
+            Step::Blocked(why) => self.trouble(path, why.into(), Again::OnChange),
+        }
+    }
+
+    /// Both sides agree with the base; what is known about the file may be newer.
+    fn nothing(&mut self, path: &FilePath, base: Option<Base>, view: View) {
+        if let Some(mut base) = base {
+            if let Some(doc) = base.entry.doc().cloned() {
+                self.catch_up(&doc);
+            }
+            let seen = view.print.is_some() && view.print != base.print;
+            let entry = self.project.entries.get(path);
+            if seen || entry.is_some_and(|entry| *entry != base.entry) {
+                base.print = view.print.or(base.print);
+                base.entry = entry.cloned().unwrap_or(base.entry);
+                self.agree(path, base);
+            }
+        }
+        self.settle(path);
+    }
+
+    /// Both sides have the same: the base is to say so.
+    fn adopt(&mut self, path: &FilePath, view: View, entry: Option<Entry>) {
+        let Some(entry) = entry else {
+            return;
+        };
+        let hash = match &view.disk {
+            Disk::File { hash, .. } => Some(*hash),
+            _ => None,
+        };
+        let agreed = self.agreed.get(path);
+        let known = agreed.is_some_and(|base| base.entry.doc() == entry.doc() && base.hash == hash);
+        if let (Entry::Text { doc, seed, .. }, Some(hash), false) = (&entry, hash, known) {
+            if self.is_unedited(doc) && hash == *seed {
+                // The shadow is the seed, and that is computed from these bytes.
+                if !self.keeps_base(path, view.text, *seed) {
+                    return;
+                }
+            } else if self.current_text(&entry) != Some(hash) || !self.texts.contains_key(doc) {
+                return self.exchange(path, doc);
+            } else {
+                self.ground(doc);
+            }
+        }
+        let base = Base {
+            entry,
+            hash,
+            print: view.print,
+        };
+        self.agree(path, base);
+        self.replan(path);
+    }
+
+    /// The disk has the first content of the document, which has gone on since: that is what the
+    /// two have in common.
+    fn take_seed(&mut self, path: &FilePath, view: View, entry: Entry) {
+        let Entry::Text { doc, seed, .. } = &entry else {
+            return;
+        };
+        if !self.keeps_base(path, view.text, *seed) {
+            return;
+        }
+        self.forget_document(doc);
+        self.stale.insert(doc.clone());
+        let base = Base {
+            hash: Some(*seed),
+            print: view.print,
+            entry,
+        };
+        self.agree(path, base);
+        self.replan(path);
+    }
+
+    /// Whether the document's first content is kept; if not, it will be.
+    fn keeps_base(&mut self, path: &FilePath, text: Option<String>, hash: BlobHash) -> bool {
+        if self.works.get(path).is_some_and(|work| work.kept_base) {
+            return true;
+        }
+        match text {
+            Some(text) => {
+                self.jobs.disk(DiskJob::KeepBase {
+                    path: path.clone(),
+                    hash,
+                    text,
+                });
+                self.busy(path);
+            }
+            None => self.look_again(path),
+        }
+        false
+    }
+
+    /// Both sides have nothing.
+    fn forget(&mut self, path: &FilePath) {
+        self.disagree(path);
+        self.settle(path);
+    }
+
+    /// The disk's text goes into the document.
+    fn edit(&mut self, path: &FilePath, view: View, base: Option<Base>) {
+        let (Some(base), Some(text)) = (base, view.text) else {
+            return self.look_again(path);
+        };
+        let Some(doc) = base.entry.doc().cloned() else {
+            return;
+        };
+        if !self.ensure_loaded(path, &doc) {
+            return;
+        }
+        let first = !self.has_state(&doc);
+        let used = self.turn_used();
+        let Some(document) = self.texts.get_mut(&doc) else {
+            return;
+        };
+        document.used = used;
+        let update = match document.edit(&text) {
+            Ok(update) => update,
+            Err(error) => return self.lose_document(path, &doc, &chain(&error)),
+        };
+        let by = self.works.get(path).and_then(|work| work.by.clone());
+        if let Some(update) = update {
+            self.records.push(match first {
+                true => Record::WholeState(Some(doc.clone()), document.shadow_state()),
+                false => Record::State(Some(doc.clone()), update.clone()),
+            });
+            let outgoing = self.wire.outgoing(Some(doc), update, by);
+            self.records.push(Record::Outgoing(outgoing));
+            self.sent += 1;
+            (self.progress)(Progress::Sent(path.clone()));
+        }
+        let hash = Some(BlobHash::of(text.as_bytes()));
+        let print = view.print;
+        self.agree(
+            path,
+            Base {
+                hash,
+                print,
+                ..base
+            },
+        );
+        self.replan(path);
+    }
+
+    /// The disk's version becomes the project's.
+    fn send(&mut self, path: &FilePath, view: View, base: Option<Base>) {
+        let by = self.works.get(path).and_then(|work| work.by.clone());
+        // The text is still its document's: it is the place that was lost, or is elsewhere now.
+        if let Some(Base { entry, .. }) = &base
+            && let Some(doc) = entry.doc()
+            && matches!(view.disk, Disk::File { is_text: true, .. })
+            && !self.project.entries.contains_key(path)
+        {
+            match self.project.docs.get(doc) {
+                None => {
+                    let entry = entry.clone();
+                    self.project.set(path, entry, by);
+                    return self.replan(path);
+                }
+                Some(_) => return self.edit(path, view, base),
+            }
+        }
+        let (entry, hash) = match &view.disk {
+            Disk::File {
+                hash, size, mode, ..
+            } => {
+                let uploaded = self.works.get(path).and_then(|work| work.uploaded);
+                let text = becomes_text(&view.disk);
+                if uploaded != Some(*hash) {
+                    self.jobs.transfer(Transfer::Up {
+                        path: path.clone(),
+                        hash: *hash,
+                        size: *size,
+                        text: view.text.filter(|_| text),
+                    });
+                    return self.busy(path);
+                }
+                let (hash, size, mode, mtime) = (*hash, *size, *mode, view.mtime);
+                let entry = match text {
+                    true => Entry::Text {
+                        doc: DocId::from_random(random()),
+                        seed: hash,
+                        mode,
+                        mtime,
+                    },
+                    false => Entry::Blob {
+                        hash,
+                        size,
+                        mode,
+                        mtime,
+                    },
+                };
+                (entry, Some(hash))
+            }
+            Disk::Link(target) => {
+                let target = target.clone();
+                (Entry::Link { target }, None)
+            }
+            Disk::Dir { .. } if self.project.has_below(path) => {
+                return self.settle(path);
+            }
+            Disk::Dir { .. } => (Entry::Dir, None),
+            Disk::Absent => return,
+        };
+        if let Entry::Link { target } = &entry
+            && let Err(why) = self.jobs.root().admits_link(path, target)
+        {
+            self.skipped.insert(path.clone(), why.to_string());
+            return self.settle(path);
+        }
+        self.project.set(path, entry.clone(), by);
+        self.agree(
+            path,
+            Base {
+                entry,
+                hash,
+                print: view.print,
+            },
+        );
+        self.sent += 1;
+        (self.progress)(Progress::Sent(path.clone()));
+        self.replan(path);
+    }
+
+    /// A blob has arrived at the server, or has not.
+    pub(super) fn uploaded(
+        &mut self,
+        path: &FilePath,
+        hash: BlobHash,
+        result: Result<(), TransferError>,
+    ) {
+        match result {
+            Ok(()) => {
+                if let Some(work) = self.works.get_mut(path) {
+                    work.uploaded = Some(hash);
+                }
+                self.replan(path);
+            }
+            Err(error) => self.transfer_failed(path, error),
+        }
+    }
+
+    pub(super) fn transfer_failed(&mut self, path: &FilePath, error: TransferError) {
+        match error {
+            TransferError::Changed => self.look_again(path),
+            TransferError::Blob(BlobError::Refused(why)) => {
+                self.trouble(path, why, Again::OnChange);
+            }
+            error => self.trouble(path, chain(&error), Again::Later),
+        }
+    }
+
+    /// The disk's permission bits become the project's.
+    fn send_mode(&mut self, path: &FilePath, view: View, base: Option<Base>, entry: Option<Entry>) {
+        let Disk::File { mode: new, .. } = view.disk else {
+            return;
+        };
+        let (Some(base), Some(mut entry)) = (base, entry) else {
+            return;
+        };
+        if let Entry::Text { mode, .. } | Entry::Blob { mode, .. } = &mut entry {
+            *mode = new;
+        }
+        let by = self.works.get(path).and_then(|work| work.by.clone());
+        self.project.set(path, entry.clone(), by);
+        let print = view.print;
+        self.agree(
+            path,
+            Base {
+                entry,
+                print,
+                ..base
+            },
+        );
+        self.sent += 1;
+        (self.progress)(Progress::Sent(path.clone()));
+        self.replan(path);
+    }
+
+    /// The project's entry goes.
+    fn withdraw(&mut self, path: &FilePath) {
+        let by = self.works.get(path).and_then(|work| work.by.clone());
+        self.project.remove(path, by);
+        self.disagree(path);
+        self.sent += 1;
+        (self.progress)(Progress::RemovedThere(path.clone()));
+        self.settle(path);
+        // Its directory may be empty now, and still there.
+        if let Some(parent) = path.parent() {
+            self.mark(&parent, Urgency::Soon);
+        }
+    }
+
+    /// Whether a new path is an old one renamed, or that is being asked.
+    fn is_rename(&mut self, path: &FilePath, view: &View) -> bool {
+        if !permits(self.config.direction, Step::Send, false) {
+            return false;
+        }
+        let Some(print) = view.print else {
+            return false;
+        };
+        let Some(work) = self.works.get_mut(path) else {
+            return false;
+        };
+        let hinted = work.moved_from.as_ref();
+        let Some(from) = self.agreed.at_inode(print.dev, print.ino).cloned() else {
+            return false;
+        };
+        let Some(base) = self.agreed.get(&from).cloned() else {
+            return false;
+        };
+        // Inodes are used again quickly: without the kernel's word the content has to be the same.
+        let same_content = match &view.disk {
+            Disk::File { hash, .. } => base.hash == Some(*hash),
+            Disk::Link(target) => {
+                base.entry
+                    == Entry::Link {
+                        target: target.clone(),
+                    }
+            }
+            _ => false,
+        };
+        let same_kind = match (&view.disk, &base.entry) {
+            (Disk::File { is_text, .. }, Entry::Text { .. }) => *is_text,
+            (Disk::File { .. }, Entry::Blob { .. }) => same_content,
+            (Disk::Link(_), Entry::Link { .. }) => same_content,
+            _ => false,
+        };
+        if !same_kind || !(same_content || hinted == Some(&from)) {
+            return false;
+        }
+        if self.works.get(&from).is_some_and(|work| work.busy) {
+            // It is being looked at; its end is not far.
+            self.works
+                .wake_at(Instant::now() + self.config.limits.hold / 8, path);
+            return true;
+        }
+        let Some(work) = self.works.get_mut(path) else {
+            return false;
+        };
+        match work.origin.clone() {
+            Origin::None => false,
+            Origin::Gone(origin) if origin == from => {
+                self.rename_there(&from, path, base);
+                true
+            }
+            _ => {
+                work.origin = Origin::Asked(from);
+                self.look_again(path);
+                true
+            }
+        }
+    }
+
+    /// The project's entry moves, and its document with it.
+    fn rename_there(&mut self, from: &FilePath, to: &FilePath, base: Base) {
+        let by = self.works.get(to).and_then(|work| work.by.clone());
+        let entry = self.project.entries.get(from).cloned();
+        self.agreed.remove(from);
+        self.records.push(Record::NoBase(from.clone()));
+        if let Some(entry) = entry.filter(|entry| entry.doc() == base.entry.doc()) {
+            self.project.remove(from, by.clone());
+            self.project.set(to, entry, by);
+            self.sent += 1;
+            (self.progress)(Progress::Sent(to.clone()));
+            self.agree(to, base);
+        }
+        if let Some(work) = self.works.get_mut(to) {
+            work.origin = Origin::Unknown;
+        }
+        self.mark(from, Urgency::Soon);
+        if let Some(parent) = from.parent() {
+            self.mark(&parent, Urgency::Soon);
+        }
+        self.replan(to);
+    }
+
+    /// Remembers what a path is agreed to be.
+    pub(super) fn agree(&mut self, path: &FilePath, base: Base) {
+        self.records.push(Record::Base(path.clone(), base.clone()));
+        self.agreed.set(path, base);
+    }
+
+    /// Remembers that a path is agreed to be nothing, and forgets its document if that is no
+    /// longer on disk.
+    pub(super) fn disagree(&mut self, path: &FilePath) {
+        self.records.push(Record::NoBase(path.clone()));
+        let base = self.agreed.remove(path);
+        if let Some(doc) = base.as_ref().and_then(|base| base.entry.doc())
+            && self.agreed.at_doc(doc).is_none()
+        {
+            self.forget_document(doc);
+        }
+    }
+
+    /// The path is planned again in this turn, with what is known about it.
+    pub(super) fn replan(&mut self, path: &FilePath) {
+        if let Some(work) = self.works.get_mut(path) {
+            work.busy = false;
+            work.trouble = None;
+            self.works.wake(path);
+        }
+    }
+
+    /// The path is looked at again.
+    pub(super) fn look_again(&mut self, path: &FilePath) {
+        if let Some(work) = self.works.get_mut(path) {
+            work.view = None;
+        }
+        self.replan(path);
+    }
+
+    /// An operation is under way.
+    pub(super) fn busy(&mut self, path: &FilePath) {
+        if let Some(work) = self.works.get_mut(path) {
+            work.busy = true;
+        }
+    }
+}
+
+/// So many random bytes.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
+}

@@ -1,0 +1,263 @@
+//! A text document in memory: what is on disk, and what is everywhere.
+//!
+//! The *shadow* is the document's state that equals the bytes on disk. A change of those bytes is
+//! diffed against the shadow and made there, so it refers to characters and not to positions, and
+//! everything that others wrote meanwhile survives. The *live* replica also has what others wrote;
+//! when the disk gets that, the shadow follows.
+//!
+//! Invariants: the shadow's state is part of the live one. Only the shadow authors, so no clock of
+//! ours is used twice; the one exception authors under a client id of its own
+//! ([`TextDocument::edit_of_displaced`]).
+
+use uspark_shared::diff::diff;
+use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::replica::{ClientId, ReplicaError, TextReplica};
+use uspark_shared::seed::seed_update;
+use uspark_shared::text::as_grown_text;
+
+/// A loaded text document.
+pub(super) struct TextDocument {
+    shadow: TextReplica,
+    live: TextReplica,
+    /// Of the live text's bytes.
+    live_hash: BlobHash,
+    /// How often the live replica took in something of others. A deletion moves no clock, so
+    /// state vectors cannot tell.
+    live_version: u64,
+    /// Which of these the shadow has.
+    shadow_version: u64,
+    /// When it was last needed, in turns of the loop.
+    pub used: u64,
+}
+
+/// What others wrote, ready to be written to disk.
+pub(super) struct Snapshot {
+    /// The bytes.
+    pub text: String,
+    /// Their hash.
+    pub hash: BlobHash,
+    /// What brings the shadow there.
+    pub update: Vec<u8>,
+    /// Of the live replica.
+    pub version: u64,
+}
+
+impl TextDocument {
+    /// A document of which nothing is on disk.
+    pub fn empty(client: ClientId) -> Self {
+        Self {
+            shadow: TextReplica::new(client),
+            live: TextReplica::new(client),
+            live_hash: BlobHash::of_empty(),
+            live_version: 0,
+            shadow_version: 0,
+            used: 0,
+        }
+    }
+
+    /// A document whose shadow was remembered.
+    pub fn from_updates(client: ClientId, updates: &[Vec<u8>]) -> Result<Self, ReplicaError> {
+        let mut document = Self::empty(client);
+        for update in updates {
+            document.shadow.apply(update)?;
+            document.live.apply(update)?;
+        }
+        document.rehash();
+        Ok(document)
+    }
+
+    /// A document that was never edited, from its first content.
+    pub fn from_seed(
+        client: ClientId,
+        doc: &DocId,
+        seed: &BlobHash,
+        text: &str,
+    ) -> Result<Self, ReplicaError> {
+        Self::from_updates(client, &[seed_update(doc, seed, text)])
+    }
+
+    /// Takes in an update of somebody. Gives whether it waits for what never came.
+    pub fn receive(&mut self, update: &[u8]) -> Result<bool, ReplicaError> {
+        let applied = self.live.apply(update)?;
+        if applied.changed {
+            self.live_version += 1;
+            self.rehash();
+        }
+        Ok(applied.missing)
+    }
+
+    /// The disk has other bytes now: gives the update that says so, if they are other bytes.
+    pub fn edit(&mut self, bytes: &str) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let Some(update) = self.shadow.edit(&diff(&self.shadow.text(), bytes)) else {
+            return Ok(None);
+        };
+        self.live.apply(&update)?;
+        self.rehash();
+        Ok(Some(update))
+    }
+
+    /// Somebody wrote these bytes over what the shadow is, and our own write displaced them at the
+    /// same moment: they are an edit of the shadow that never was on disk for us to follow.
+    ///
+    /// `client` must be fresh: the shadow's own clock goes on without this edit.
+    pub fn edit_of_displaced(
+        &mut self,
+        client: ClientId,
+        bytes: &str,
+    ) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let fork = TextReplica::new(client);
+        fork.apply(&self.shadow.state())?;
+        let Some(update) = fork.edit(&diff(&fork.text(), bytes)) else {
+            return Ok(None);
+        };
+        self.receive(&update)?;
+        Ok(Some(update))
+    }
+
+    /// What is to be written to disk.
+    ///
+    /// `None` when it cannot be a text file any more; the server then makes it a binary one.
+    pub fn snapshot(&self) -> Result<Option<Snapshot>, ReplicaError> {
+        let text = self.live.text();
+        if as_grown_text(text.as_bytes()).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot {
+            hash: self.live_hash,
+            version: self.live_version,
+            update: self.live.diff(&self.shadow.state_vector())?,
+            text,
+        }))
+    }
+
+    /// The disk has a snapshot: `update` and `version` are its.
+    pub fn follow(&mut self, update: &[u8], version: u64) -> Result<(), ReplicaError> {
+        self.shadow.apply(update)?;
+        self.shadow_version = self.shadow_version.max(version);
+        Ok(())
+    }
+
+    /// The disk has the bytes of the live text: gives what brings the shadow there, if anything.
+    pub fn catch_up(&mut self) -> Result<Option<Vec<u8>>, ReplicaError> {
+        if self.shadow_version == self.live_version {
+            return Ok(None);
+        }
+        let update = self.live.diff(&self.shadow.state_vector())?;
+        self.shadow.apply(&update)?;
+        self.shadow_version = self.live_version;
+        Ok(Some(update))
+    }
+
+    /// The hash of the text as everybody has it.
+    pub fn live_hash(&self) -> BlobHash {
+        self.live_hash
+    }
+
+    /// Whether the shadow has everything.
+    pub fn is_even(&self) -> bool {
+        self.shadow_version == self.live_version && !self.live.misses_updates()
+    }
+
+    /// The state vector of what is known.
+    pub fn state_vector(&self) -> Vec<u8> {
+        self.live.state_vector()
+    }
+
+    /// What someone with `state_vector` lacks.
+    pub fn diff(&self, state_vector: &[u8]) -> Result<Vec<u8>, ReplicaError> {
+        self.live.diff(state_vector)
+    }
+
+    /// The shadow as one update.
+    pub fn shadow_state(&self) -> Vec<u8> {
+        self.shadow.state()
+    }
+
+    /// Everything that is known as one update.
+    pub fn live_state(&self) -> Vec<u8> {
+        self.live.state()
+    }
+
+    fn rehash(&mut self) {
+        self.live_hash = BlobHash::of(self.live.text().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(id: u8) -> ClientId {
+        ClientId::from_random([id; 4])
+    }
+
+    fn seeded(id: u8, text: &str) -> TextDocument {
+        let hash = BlobHash::of(text.as_bytes());
+        TextDocument::from_seed(client(id), &"d".parse().unwrap(), &hash, text).unwrap()
+    }
+
+    #[test]
+    fn a_stale_overwrite_merges_with_what_was_typed_meanwhile() {
+        let (mut agent, mut person) = (seeded(1, "one\ntwo\n"), seeded(2, "one\ntwo\n"));
+        let typed = person.edit("one typed\ntwo\n").unwrap().unwrap();
+        agent.receive(&typed).unwrap();
+        // The disk still had the seed when the agent wrote.
+        let wrote = agent.edit("one\ntwo\nthree\n").unwrap().unwrap();
+        person.receive(&wrote).unwrap();
+        let snapshot = agent.snapshot().unwrap().unwrap();
+        assert_eq!(snapshot.text, "one typed\ntwo\nthree\n");
+        assert_eq!(snapshot.hash, person.live_hash());
+        assert!(!agent.is_even());
+        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        assert!(agent.is_even());
+        assert_eq!(agent.edit(&snapshot.text).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_swap_displaced_is_merged_and_later_edits_still_work() {
+        let mut agent = seeded(1, "a\n");
+        let mut person = seeded(2, "a\n");
+        let mut log = vec![agent.edit("a\nb\n").unwrap().unwrap()];
+        person.receive(&log[0]).unwrap();
+        let typed = person.edit("typed\na\nb\n").unwrap().unwrap();
+        agent.receive(&typed).unwrap();
+        let snapshot = agent.snapshot().unwrap().unwrap();
+        // Between comparing and swapping somebody wrote this; the disk now has the snapshot.
+        log.extend(agent.edit_of_displaced(client(9), "a\nb\nraced\n").unwrap());
+        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        log.extend(agent.edit("typed\na\nb\nlater\n").unwrap());
+        for update in &log[1..] {
+            assert!(!person.receive(update).unwrap());
+        }
+        let text = agent.snapshot().unwrap().unwrap().text;
+        for token in ["typed", "raced", "later"] {
+            assert_eq!(text.matches(token).count(), 1, "{text:?}");
+        }
+        assert_eq!(person.live_hash(), agent.live_hash());
+    }
+
+    #[test]
+    fn a_remembered_shadow_goes_on_under_another_client() {
+        let mut before = seeded(1, "a\n");
+        before.edit("a\nb\n").unwrap();
+        let state = before.shadow_state();
+        let mut after = TextDocument::from_updates(client(2), &[state]).unwrap();
+        assert_eq!(after.live_hash(), before.live_hash());
+        let update = after.edit("a\nb\nc\n").unwrap().unwrap();
+        before.receive(&update).unwrap();
+        assert_eq!(after.live_hash(), before.live_hash());
+    }
+
+    #[test]
+    fn an_update_without_its_ground_is_known_to_miss_something() {
+        let mut author = seeded(1, "a");
+        author.edit("ab").unwrap();
+        let second = author.edit("abc").unwrap().unwrap();
+        let mut other = seeded(2, "a");
+        assert!(other.receive(&second).unwrap());
+        assert!(!other.is_even());
+        let all = author.diff(&other.state_vector()).unwrap();
+        assert!(!other.receive(&all).unwrap());
+        assert_eq!(other.live_hash(), author.live_hash());
+    }
+}

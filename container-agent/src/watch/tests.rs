@@ -1,0 +1,374 @@
+//! The watcher against a real kernel: after a barrier it knows what a walk finds.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tokio::sync::mpsc::Receiver;
+
+use super::*;
+use crate::disk::observe::{IfWritten, Seen};
+
+/// A watcher, and a model of the tree made of nothing but its reports.
+struct Watched {
+    dir: tempfile::TempDir,
+    root: Arc<Root>,
+    state: StateDir,
+    events: Receiver<WatchEvent>,
+    watcher: Option<Watcher>,
+    thread: tokio::task::JoinHandle<()>,
+    model: BTreeSet<String>,
+    reports: Vec<Dirty>,
+    others: Vec<WatchEvent>,
+    barriers: u32,
+}
+
+impl Watched {
+    async fn new(files: &[(&str, &str)]) -> Self {
+        Self::with(files, Box::new(InotifyNotifier::new().unwrap())).await
+    }
+
+    async fn with(files: &[(&str, &str)], notifier: Box<dyn Notifier>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let root = Arc::new(Root::open(dir.path()).unwrap());
+        let state = StateDir::open(&root).unwrap();
+        let (sender, events) = tokio::sync::mpsc::channel(8);
+        let (watcher, thread) = Watcher::start(notifier, Arc::clone(&root), &state, sender);
+        let mut watched = Self {
+            dir,
+            root,
+            state,
+            events,
+            watcher: Some(watcher),
+            thread,
+            model: BTreeSet::new(),
+            reports: Vec::new(),
+            others: Vec::new(),
+            barriers: 0,
+        };
+        watched
+            .until(|event| matches!(event, WatchEvent::ListingEnded))
+            .await;
+        watched
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn sh(&self, script: &str) {
+        let mut command = Command::new("sh");
+        let status = command
+            .arg("-ec")
+            .arg(script)
+            .current_dir(self.dir.path())
+            .status();
+        assert!(status.unwrap().success(), "{script}");
+    }
+
+    async fn until(&mut self, end: impl Fn(&WatchEvent) -> bool) {
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv());
+            let event = event
+                .await
+                .expect("an event in time")
+                .expect("a live watcher");
+            let ended = end(&event);
+            match event {
+                WatchEvent::Dirty(dirty) => dirty.into_iter().for_each(|dirty| self.look(dirty)),
+                other => self.others.push(other),
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// What the engine does with a report, in short.
+    fn look(&mut self, dirty: Dirty) {
+        let path = dirty.path.as_str().to_owned();
+        self.reports.push(dirty.clone());
+        match self
+            .root
+            .observe(&dirty.path, None, IfWritten::Read)
+            .unwrap()
+        {
+            Seen::Absent => {
+                let below = format!("{path}/");
+                self.model.retain(|p| *p != path && !p.starts_with(&below));
+            }
+            _ if dirty.ignored => {}
+            _ => drop(self.model.insert(path)),
+        }
+    }
+
+    async fn barrier(&mut self) {
+        self.barriers += 1;
+        let name = format!("barrier-{}", self.barriers);
+        self.state.touch_cookie(&name).unwrap();
+        self.until(|event| *event == WatchEvent::Cookie(name.clone()))
+            .await;
+    }
+
+    /// The tree as it is, without what is ignored by name.
+    fn walk(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut left = vec![self.dir.path().to_owned()];
+        while let Some(dir) = left.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().flatten() {
+                let name = entry.file_name();
+                if name == ".uspark" || name == "node_modules" {
+                    continue;
+                }
+                if entry.file_type().unwrap().is_dir() {
+                    left.push(entry.path());
+                }
+                let relative = entry
+                    .path()
+                    .strip_prefix(self.dir.path())
+                    .unwrap()
+                    .to_owned();
+                found.insert(relative.into_os_string().into_string().unwrap());
+            }
+        }
+        found
+    }
+
+    async fn assert_equal(&mut self, what: &str) {
+        self.barrier().await;
+        let (model, walk) = (&self.model, self.walk());
+        let missed: Vec<_> = walk.difference(model).take(5).collect();
+        let ghosts: Vec<_> = model.difference(&walk).take(5).collect();
+        assert!(
+            missed.is_empty() && ghosts.is_empty(),
+            "{what}: {missed:?} {ghosts:?}"
+        );
+    }
+
+    async fn stop(mut self) {
+        drop(self.watcher.take());
+        self.events.close();
+        while self.events.recv().await.is_some() {}
+        tokio::time::timeout(Duration::from_secs(10), self.thread)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_trees_appear_move_and_vanish() {
+    let mut watched = Watched::new(&[("a/b/f", "x"), ("g", "y")]).await;
+    watched.assert_equal("the first listing").await;
+    let outside = tempfile::tempdir().unwrap();
+    let o = outside.path().display();
+    watched.sh(&format!(
+        "cd {o}; for d in 1 2 3 4 5 6 7 8 9 10; do mkdir -p t/$d/e; for f in 1 2 3 4 5; do echo $f > t/$d/e/$f; done; done"
+    ));
+    for round in 0..10 {
+        watched.sh(&format!("cp -r {o}/t t{round}"));
+        watched.assert_equal("cp -r").await;
+        watched.sh(&format!(
+            "mkdir -p m{round}/a/b/c && echo x > m{round}/a/b/c/f"
+        ));
+        watched.assert_equal("mkdir -p and a write").await;
+        watched.sh(&format!(
+            "mv m{round}/a m{round}/z && echo y > m{round}/z/b/g && mv t{round} m{round}/z/t"
+        ));
+        watched.assert_equal("moves of directories").await;
+        watched.sh(&format!("mv m{round}/z {o}/out{round}"));
+        watched.assert_equal("a move out").await;
+        watched.sh(&format!(
+            "mv {o}/out{round} back{round} && echo z > back{round}/b/c/new"
+        ));
+        watched.assert_equal("a move in").await;
+        watched.sh(&format!("rm -rf back{round}/t & (mkdir -p back{round}/new/x; echo 1 > back{round}/new/x/y); wait"));
+        watched.assert_equal("rm -rf beside writes").await;
+        watched.sh(&format!("rm -rf back{round} m{round}"));
+        watched.assert_equal("rm -rf").await;
+    }
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_reported_when_it_is_complete_and_reading_is_not_reported() {
+    let mut watched = Watched::new(&[("f", "x"), ("d/g", "y")]).await;
+    watched.barrier().await;
+    watched.reports.clear();
+    watched.sh("cat f d/g > /dev/null; ls -R . > /dev/null; grep -r x d || true");
+    watched.barrier().await;
+    assert_eq!(watched.reports, []);
+    watched.sh("echo new > f; chmod +x d/g; ln -s f l");
+    watched.barrier().await;
+    let urgency = |path: &str| {
+        watched
+            .reports
+            .iter()
+            .filter(|d| d.path.as_str() == path)
+            .map(|d| d.urgency)
+            .max()
+    };
+    assert_eq!(urgency("f"), Some(Urgency::Now));
+    assert_eq!(urgency("d/g"), Some(Urgency::Soon));
+    assert_eq!(urgency("l"), Some(Urgency::Soon));
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renames_are_paired_also_inside_a_renamed_directory() {
+    let mut watched = Watched::new(&[("f", "x"), ("d/e/g", "y")]).await;
+    watched.barrier().await;
+    watched.reports.clear();
+    watched.sh("mv f h; mv d k");
+    watched.barrier().await;
+    let from = |path: &str| {
+        let mut reports = watched.reports.iter().filter(|d| d.path.as_str() == path);
+        reports
+            .find_map(|d| d.moved_from.as_ref())
+            .map(|from| from.as_str().to_owned())
+    };
+    assert_eq!(from("h").as_deref(), Some("f"));
+    assert_eq!(from("k/e/g").as_deref(), Some("d/e/g"));
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ignored_directories_get_no_watch_until_they_are_required_or_unignored() {
+    let mut watched = Watched::new(&[(".gitignore", "build/\n*.log\n"), ("build/x/f", "x")]).await;
+    watched.sh(
+        "mkdir -p node_modules/p; echo 1 > node_modules/p/i.js; echo 2 > build/x/f; echo 3 > a.log",
+    );
+    watched.barrier().await;
+    let named = |watched: &Watched, name: &str| {
+        watched
+            .reports
+            .iter()
+            .filter(|d| d.path.as_str().starts_with(name))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named(&watched, "build"), []);
+    assert!(
+        named(&watched, "node_modules")
+            .iter()
+            .all(|d| d.ignored && d.path.as_str() == "node_modules")
+    );
+    assert!(named(&watched, "a.log").iter().all(|d| d.ignored));
+    watched
+        .watcher
+        .as_ref()
+        .unwrap()
+        .require("build/x".parse().unwrap());
+    watched.until(|event| matches!(event, WatchEvent::Dirty(d) if d.iter().any(|d| d.path.as_str() == "build/x/f"))).await;
+    watched.sh("echo '' > .gitignore; echo 4 > build/x/g");
+    watched.barrier().await;
+    assert!(named(&watched, "build/x/g").iter().any(|d| !d.ignored));
+    assert!(named(&watched, "a.log").iter().any(|d| !d.ignored));
+    watched.assert_equal("after the rules changed").await;
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_no_paths_are_told() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut watched = Watched::new(&[]).await;
+    std::fs::write(
+        watched
+            .dir
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"bad\xff")),
+        "x",
+    )
+    .unwrap();
+    watched.sh("mkdir .git && echo x > .git/config; echo ok > ok");
+    watched.barrier().await;
+    let told =
+        |e: &WatchEvent| matches!(e, WatchEvent::Unseen { why, .. } if why.contains("UTF-8"));
+    assert!(watched.others.iter().any(told));
+    assert!(watched.reports.iter().all(|d| d.path.as_str() == "ok"));
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_goes_says_nothing_about_its_files() {
+    let mut watched = Watched::new(&[("f", "x")]).await;
+    watched.reports.clear();
+    let (at, away) = (watched.at(""), watched.at("").with_extension("away"));
+    std::fs::rename(&at, &away).unwrap();
+    watched.until(|event| *event == WatchEvent::RootLost).await;
+    assert_eq!(watched.reports, []);
+    std::fs::rename(&away, &at).unwrap();
+    watched
+        .until(|event| matches!(event, WatchEvent::ListingEnded))
+        .await;
+    watched.assert_equal("after it came back").await;
+    watched.stop().await;
+}
+
+/// Loses events as a full queue does: some reads end in an overflow instead.
+struct Lossy {
+    inner: InotifyNotifier,
+    reads: u32,
+}
+
+impl Notifier for Lossy {
+    fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
+        self.inner.add(directory)
+    }
+
+    fn remove(&mut self, watch: WatchId) {
+        self.inner.remove(watch);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<RawEvent>> {
+        let mut events = self.inner.wait(timeout)?;
+        self.reads += 1;
+        if events.len() > 2 && self.reads.is_multiple_of(2) {
+            events.truncate(2);
+            events.push(RawEvent {
+                watch: None,
+                what: What::Overflow,
+                is_dir: false,
+                name: None,
+                cookie: 0,
+            });
+        }
+        Ok(events)
+    }
+
+    fn waker(&self) -> Waker {
+        self.inner.waker()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_events_are_made_up_for() {
+    let inner = InotifyNotifier::new().unwrap();
+    let mut watched = Watched::with(&[("d/f", "x")], Box::new(Lossy { inner, reads: 0 })).await;
+    for round in 0..20 {
+        watched.sh(&format!(
+            "mkdir -p n{round}/a/b; for i in 1 2 3 4 5 6 7 8; do echo $i > n{round}/a/b/$i; done"
+        ));
+    }
+    let overflow = |e: &WatchEvent| matches!(e, WatchEvent::Note(note) if note.contains("lost"));
+    // The cookie may be among the lost: the listing that follows an overflow is as good.
+    let settled = tokio::time::timeout(Duration::from_secs(20), async {
+        while watched.model != watched.walk() {
+            watched.watcher.as_ref().unwrap().relist();
+            watched
+                .until(|event| matches!(event, WatchEvent::ListingEnded))
+                .await;
+        }
+    });
+    settled.await.unwrap();
+    assert!(
+        watched.others.iter().any(overflow),
+        "no overflow was injected"
+    );
+    watched.stop().await;
+}

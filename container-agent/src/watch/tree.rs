@@ -1,0 +1,431 @@
+//! The watcher's thread: which directories are watched, and what their events mean.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+use uspark_shared::path::{FilePath, PathError};
+
+use super::{Dirty, Notifier, RawEvent, Request, Urgency, WatchEvent, WatchId, What};
+use crate::disk::{Kind, Root};
+use crate::rules::{Rules, is_rule_file};
+
+/// How often everything is listed while some directories cannot be watched, and how often a lost
+/// root is looked for.
+const POLL: Duration = Duration::from_secs(2);
+/// Halves of renames that are remembered; the other half is next in the queue, or nearly.
+const HALF_RENAMES: usize = 64;
+/// Paths reported in one event at most, so that a listing is worked on while it goes on.
+const BATCH: usize = 256;
+
+/// Whoever took our events is gone, or nobody requests anything any more.
+struct Ended;
+
+pub(super) struct Tree {
+    notifier: Box<dyn Notifier>,
+    root: Arc<Root>,
+    cookies: PathBuf,
+    events: Sender<WatchEvent>,
+    rules: Rules,
+    /// The root is `None`.
+    directories: HashMap<WatchId, Option<FilePath>>,
+    watches: HashMap<Option<FilePath>, WatchId>,
+    cookie_watch: Option<WatchId>,
+    /// Directories that hold something of the project although they are ignored.
+    required: HashSet<FilePath>,
+    half_renames: VecDeque<(u32, FilePath)>,
+    /// Reported with the next event.
+    dirty: Vec<Dirty>,
+    /// Some directory could not be watched: its changes are found by listing.
+    uncovered: bool,
+    lost: bool,
+}
+
+impl Tree {
+    pub(super) fn new(
+        notifier: Box<dyn Notifier>,
+        root: Arc<Root>,
+        cookies: PathBuf,
+        events: Sender<WatchEvent>,
+    ) -> Self {
+        Self {
+            notifier,
+            root,
+            cookies,
+            events,
+            rules: Rules::default(),
+            directories: HashMap::new(),
+            watches: HashMap::new(),
+            cookie_watch: None,
+            required: HashSet::new(),
+            half_renames: VecDeque::new(),
+            dirty: Vec::new(),
+            uncovered: false,
+            lost: false,
+        }
+    }
+
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        // Its only end is that one side is gone, and then there is nobody to tell.
+        let _ = self.run_to_end(requests);
+    }
+
+    fn run_to_end(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
+        self.list_all()?;
+        loop {
+            let timeout = (self.uncovered || self.lost).then_some(POLL);
+            let events = self.notifier.wait(timeout);
+            loop {
+                match requests.try_recv() {
+                    Ok(request) => self.serve(request)?,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Err(Ended),
+                }
+            }
+            let events = match events {
+                Ok(events) => events,
+                Err(error) => {
+                    self.uncovered = true;
+                    self.note(format!("changes are found by listing: {error}"))?;
+                    std::thread::sleep(POLL);
+                    Vec::new()
+                }
+            };
+            if self.lost {
+                self.look_for_root()?;
+            } else if events.is_empty() && self.uncovered {
+                self.list_all()?;
+            } else {
+                self.take(events)?;
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request) -> Result<(), Ended> {
+        match request {
+            Request::Relist => self.list_all(),
+            Request::Require(directory) => {
+                let mut needed: Vec<FilePath> = directory.ancestors().collect();
+                needed.reverse();
+                needed.push(directory);
+                for directory in needed {
+                    if self.required.insert(directory.clone())
+                        && !self.watches.contains_key(&Some(directory.clone()))
+                    {
+                        self.list(Some(directory), None)?;
+                    }
+                }
+                self.flush()
+            }
+        }
+    }
+
+    fn take(&mut self, events: Vec<RawEvent>) -> Result<(), Ended> {
+        let mut relist = false;
+        for event in events {
+            match (event.what, event.watch) {
+                (What::Overflow, _) | (_, None) => relist = true,
+                (_, Some(watch)) if Some(watch) == self.cookie_watch => {
+                    if let (What::Closed, Some(name)) = (event.what, event.name) {
+                        self.flush()?;
+                        self.send(WatchEvent::Cookie(name.to_string_lossy().into_owned()))?;
+                    }
+                }
+                (What::WatchGone, Some(watch)) => self.forget(watch),
+                (What::SelfGone, Some(watch)) => {
+                    let is_root = self.directories.get(&watch) == Some(&None);
+                    if is_root && !self.root.is_there() {
+                        return self.lose_root();
+                    }
+                }
+                (_, Some(watch)) => {
+                    let directory = self.directories.get(&watch).cloned();
+                    if let (Some(directory), Some(name)) = (directory, event.name.clone()) {
+                        self.entry_changed(directory, &name, &event)?;
+                    }
+                }
+            }
+        }
+        if relist {
+            self.note("events were lost: everything is listed again".into())?;
+            self.list_all()?;
+        }
+        self.flush()
+    }
+
+    fn entry_changed(
+        &mut self,
+        directory: Option<FilePath>,
+        name: &OsStr,
+        event: &RawEvent,
+    ) -> Result<(), Ended> {
+        let Some(path) = self.path(directory.as_ref(), name)? else {
+            return Ok(());
+        };
+        let ignored = self.rules.is_ignored(&path, event.is_dir);
+        let came = matches!(event.what, What::Created | What::MovedTo);
+        let left = matches!(event.what, What::Deleted | What::MovedFrom);
+        let moved_from = self.pair(event, &path);
+        if event.is_dir {
+            if left {
+                self.unwatch(&path);
+            }
+            if came && self.is_wanted(&path, ignored) {
+                self.report(path.clone(), Urgency::Soon, ignored, moved_from.clone());
+                return self.list(Some(path), moved_from);
+            }
+        } else if is_rule_file(path.name()) && self.rules.load(&self.root, directory.as_ref()) {
+            // What was ignored may not be any more, and has no watches yet.
+            self.list(directory, None)?;
+        }
+        let urgency = match event.what {
+            What::Closed | What::MovedTo => Urgency::Now,
+            _ => Urgency::Soon,
+        };
+        self.report(path, urgency, ignored, moved_from);
+        Ok(())
+    }
+
+    /// Remembers one half of a rename, or finds it for the other.
+    fn pair(&mut self, event: &RawEvent, path: &FilePath) -> Option<FilePath> {
+        match event.what {
+            What::MovedFrom => {
+                self.half_renames.truncate(HALF_RENAMES - 1);
+                self.half_renames.push_front((event.cookie, path.clone()));
+                None
+            }
+            What::MovedTo => {
+                let half = |(cookie, _): &(u32, FilePath)| *cookie == event.cookie;
+                let at = self.half_renames.iter().position(half)?;
+                self.half_renames.remove(at).map(|(_, from)| from)
+            }
+            _ => None,
+        }
+    }
+
+    fn list_all(&mut self) -> Result<(), Ended> {
+        if !self.root.is_there() {
+            return self.lose_root();
+        }
+        self.uncovered = false;
+        if self.cookie_watch.is_none() {
+            self.cookie_watch = self.notifier.add(&self.cookies).ok();
+        }
+        self.flush()?;
+        self.send(WatchEvent::ListingBegan)?;
+        self.list(None, None)?;
+        self.flush()?;
+        self.send(WatchEvent::ListingEnded)?;
+        self.send(WatchEvent::Watches(self.watches.len()))
+    }
+
+    /// Watches and lists a directory and all that are wanted below it; reports every entry.
+    fn list(
+        &mut self,
+        directory: Option<FilePath>,
+        moved_from: Option<FilePath>,
+    ) -> Result<(), Ended> {
+        let top = directory.clone();
+        let mut left = vec![directory];
+        while let Some(directory) = left.pop() {
+            self.watch(directory.as_ref())?;
+            let listed = match self.root.list(directory.as_ref()) {
+                Ok(Some(listed)) => listed,
+                // Gone again: its parent's event says so.
+                Ok(None) => continue,
+                Err(error) => {
+                    let path = directory.map_or(".".into(), String::from);
+                    self.unseen(path, error.to_string())?;
+                    continue;
+                }
+            };
+            if listed
+                .iter()
+                .any(|entry| entry.name.to_str().is_some_and(is_rule_file))
+                || self.rules.has(directory.as_ref())
+            {
+                self.rules.load(&self.root, directory.as_ref());
+            }
+            for entry in listed {
+                let Some(path) = self.path(directory.as_ref(), &entry.name)? else {
+                    continue;
+                };
+                let is_dir = entry.kind == Kind::Dir;
+                let ignored = self.rules.is_ignored(&path, is_dir);
+                if is_dir && !self.is_wanted(&path, ignored) {
+                    continue;
+                }
+                let from = match (&moved_from, &top) {
+                    (Some(from), Some(to)) => path.moved(to, from),
+                    _ => None,
+                };
+                self.report(path.clone(), Urgency::Now, ignored, from);
+                if is_dir {
+                    left.push(Some(path));
+                }
+                if self.dirty.len() >= BATCH {
+                    self.flush()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, directory: &FilePath, ignored: bool) -> bool {
+        !ignored || self.required.contains(directory)
+    }
+
+    fn watch(&mut self, directory: Option<&FilePath>) -> Result<(), Ended> {
+        let place = match directory {
+            Some(directory) => self.root.path().join(directory.as_str()),
+            None => self.root.path().to_owned(),
+        };
+        match self.notifier.add(&place) {
+            Ok(watch) => {
+                let key = directory.cloned();
+                // The kernel reuses neither ids nor, under one id, directories: an id that we
+                // have under another path is a directory that was renamed.
+                if let Some(before) = self.directories.insert(watch, key.clone())
+                    && before != key
+                {
+                    self.watches.remove(&before);
+                }
+                self.watches.insert(key, watch);
+                Ok(())
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
+            // The listing will say that it cannot be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => {
+                if !std::mem::replace(&mut self.uncovered, true) {
+                    self.note(format!(
+                        "not every directory can be watched ({error}); changes are found by \
+                         listing every {} s. hint: raise fs.inotify.max_user_watches",
+                        POLL.as_secs()
+                    ))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets a directory that left, and all below it: under their new paths they are watched
+    /// anew.
+    fn unwatch(&mut self, directory: &FilePath) {
+        let below = |watched: &Option<FilePath>| {
+            watched
+                .as_ref()
+                .is_some_and(|w| w == directory || w.is_below(directory))
+        };
+        let gone: Vec<_> = self
+            .watches
+            .iter()
+            .filter(|(d, _)| below(d))
+            .map(|(_, w)| *w)
+            .collect();
+        for watch in gone {
+            self.notifier.remove(watch);
+            self.forget(watch);
+        }
+    }
+
+    fn forget(&mut self, watch: WatchId) {
+        if let Some(directory) = self.directories.remove(&watch)
+            && self.watches.get(&directory) == Some(&watch)
+        {
+            self.watches.remove(&directory);
+        }
+    }
+
+    fn lose_root(&mut self) -> Result<(), Ended> {
+        self.lost = true;
+        self.dirty.clear();
+        let watches: Vec<WatchId> = self.directories.drain().map(|(watch, _)| watch).collect();
+        for watch in watches.into_iter().chain(self.cookie_watch.take()) {
+            self.notifier.remove(watch);
+        }
+        self.watches.clear();
+        self.send(WatchEvent::RootLost)
+    }
+
+    fn look_for_root(&mut self) -> Result<(), Ended> {
+        if !self.root.is_there() {
+            return Ok(());
+        }
+        self.lost = false;
+        self.send(WatchEvent::RootBack)?;
+        self.list_all()
+    }
+
+    /// The path of an entry. `None` for what is never synced and for what cannot be named, of
+    /// which only the latter is worth a word.
+    fn path(
+        &mut self,
+        directory: Option<&FilePath>,
+        name: &OsStr,
+    ) -> Result<Option<FilePath>, Ended> {
+        let mut whole = OsString::new();
+        if let Some(directory) = directory {
+            whole.push(directory.as_str());
+            whole.push("/");
+        }
+        whole.push(name);
+        let why = match whole.to_str() {
+            None => "its name is not UTF-8".to_owned(),
+            Some(path) => match path.parse() {
+                Ok(path) => return Ok(Some(path)),
+                Err(PathError::Reserved(_)) => return Ok(None),
+                Err(error) => error.to_string(),
+            },
+        };
+        self.unseen(whole.to_string_lossy().into_owned(), why)?;
+        Ok(None)
+    }
+
+    fn report(
+        &mut self,
+        path: FilePath,
+        urgency: Urgency,
+        ignored: bool,
+        moved_from: Option<FilePath>,
+    ) {
+        self.dirty.push(Dirty {
+            path,
+            urgency,
+            ignored,
+            moved_from,
+        });
+    }
+
+    fn flush(&mut self) -> Result<(), Ended> {
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        self.send(WatchEvent::Dirty(dirty))
+    }
+
+    fn unseen(&mut self, path: String, why: String) -> Result<(), Ended> {
+        self.send(WatchEvent::Unseen { path, why })
+    }
+
+    fn note(&mut self, note: String) -> Result<(), Ended> {
+        self.send(WatchEvent::Note(note))
+    }
+
+    fn send(&self, event: WatchEvent) -> Result<(), Ended> {
+        self.events.blocking_send(event).map_err(|_| Ended)
+    }
+}
