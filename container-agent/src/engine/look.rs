@@ -43,8 +43,7 @@ impl Engine {
     /// Does the next thing about a path, if it is not waiting for anything.
     pub(super) fn advance(&mut self, path: &FilePath, now: Instant) {
         if !self.covers(path) {
-            self.settle(path);
-            return;
+            return self.works.drop(path);
         }
         let Some(work) = self.works.get_mut(path) else {
             return;

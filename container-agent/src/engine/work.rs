@@ -232,6 +232,16 @@ impl Works {
         false
     }
 
+    /// The path is nothing to this session.
+    pub fn drop(&mut self, path: &FilePath) {
+        self.works.remove(path);
+    }
+
+    /// Whether something is to be advanced now.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The last mark.
     pub fn last_mark(&self) -> u64 {
         self.marks
