@@ -91,6 +91,7 @@ impl Engine {
             Some(Entry::Text { seed, .. }) if work.wants_base => Some(*seed),
             _ => None,
         };
+        work.wants_base = false;
         let origin = match &work.origin {
             Origin::Asked(origin) => Some(origin.clone()),
             _ => None,
@@ -129,7 +130,6 @@ impl Engine {
             return;
         };
         work.busy = false;
-        work.wants_base = false;
         if let (Origin::Asked(origin), Some(gone)) = (&work.origin, origin_gone) {
             work.origin = match gone {
                 true => Origin::Gone(origin.clone()),

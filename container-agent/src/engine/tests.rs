@@ -121,8 +121,9 @@ impl Agent {
         report
     }
 
-    async fn finish(self) -> Report {
-        self.session.finish(Duration::from_secs(10)).await.unwrap()
+    async fn finish(self) {
+        let report = self.session.finish(Duration::from_secs(10)).await.unwrap();
+        assert!(report.is_equal(), "{report:#?}");
     }
 
     /// Ends as kill -9 does, as far as a task can: nothing is said or written any more.

@@ -131,7 +131,9 @@ impl Tree {
             match (event.what, event.watch) {
                 (What::Overflow, _) | (_, None) => relist = true,
                 (_, Some(watch)) if Some(watch) == self.cookie_watch => {
-                    if let (What::Closed, Some(name)) = (event.what, event.name) {
+                    // Not its closing: a process that is just being forked holds every file open for a
+                    // moment, and once the cookie is removed its closing is no longer reported.
+                    if let (What::Created, Some(name)) = (event.what, event.name) {
                         self.flush()?;
                         self.send(WatchEvent::Cookie(name.to_string_lossy().into_owned()))?;
                     }
