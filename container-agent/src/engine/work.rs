@@ -203,6 +203,21 @@ impl Works {
         }
     }
 
+    /// Tries everything that failed again now: somebody waits for it.
+    pub fn retry_failed(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        for (path, work) in &mut self.works {
+            if let Some(Trouble { retry_at: Some(at), .. }) = &mut work.trouble {
+                *at = now;
+                work.tries = 0;
+                failed.push(path.clone());
+            }
+        }
+        for path in failed {
+            self.wake(&path);
+        }
+    }
+
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
