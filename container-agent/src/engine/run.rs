@@ -390,6 +390,12 @@ impl Engine {
         self.works.mark(path, urgency, self.config.limits.hold);
     }
 
+    /// Marks a path to be looked at as a part of the work on another.
+    pub fn mark_for(&mut self, path: &FilePath, urgency: Urgency, cause: &FilePath) {
+        self.mark(path, urgency);
+        self.works.inherit(path, cause);
+    }
+
     /// A path cannot be done now. It is tried again by itself, or not before it changes.
     pub fn trouble(&mut self, path: &FilePath, why: String, again: Again) {
         let (first, longest) = self.config.limits.retry;

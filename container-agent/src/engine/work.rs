@@ -47,6 +47,8 @@ pub(super) struct Work {
     pub ignored: bool,
     /// What made the change, for the wire.
     pub by: Option<String>,
+    /// It was a tool call that named the path, and write-back waited for it.
+    pub by_named_call: bool,
     /// The next look is to bring the document's first content too.
     pub wants_base: bool,
     /// It was to bring it once already.
@@ -166,6 +168,14 @@ impl Works {
         }
         self.wake(path);
         self.works.get_mut(path).expect("it was just marked")
+    }
+
+    /// What was marked belongs to what `cause` is worked on for: whoever waits for that, waits.
+    pub fn inherit(&mut self, path: &FilePath, cause: &FilePath) {
+        let since = self.works.get(cause).map(|work| work.since);
+        if let (Some(since), Some(work)) = (since, self.works.get_mut(path)) {
+            work.since = work.since.min(since);
+        }
     }
 
     /// Has a path advanced in this turn, or when it is due.

@@ -261,10 +261,18 @@ async fn a_hostile_project_reaches_nothing_outside() {
     server.set("l4", link("out/secret"));
     server.set("l5", link(".git/hooks"));
     server.set("good", link("d/f"));
-    server.text_file("good/f", "through a link");
     server.text_file("d/f", "fine");
     let agent = place.start(&server, Direction::Both).await;
-    let report = agent.barrier().await;
+    agent.barrier().await;
+    server.text_file("good/f", "through a link");
+    let soon = Instant::now() + Duration::from_secs(1);
+    let report = agent.handle.barrier(soon).await;
+    assert!(
+        report
+            .pending
+            .iter()
+            .any(|p| p.path.as_ref().is_some_and(|p| p.as_str() == "good/f"))
+    );
     assert_eq!(place.read("d/f"), "fine");
     assert_eq!(place.read("good"), "fine");
     let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
