@@ -94,6 +94,14 @@ export function documentCommands (connect) {
     files: request => files(request).toJSON(),
     texts: request => document(request).doc.getMap('texts').toJSON(),
     setFile: request => { files(request).set(request.path, request.value) },
+    // A rename is one transaction: at no time do two paths name one document.
+    moveFile: request => {
+      const map = files(request)
+      document(request).doc.transact(() => {
+        map.set(request.to, map.get(request.from))
+        map.delete(request.from)
+      })
+    },
     removeFile: request => { files(request).delete(request.path) },
     waitFile: async request => {
       const map = files(request)

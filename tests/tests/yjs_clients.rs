@@ -247,13 +247,15 @@ fn a_client_makes_renames_and_deletes_files_and_the_agents_disk_follows() {
     let mut client = Node::client(&project);
     client.call("open", json!({"document": project.id}));
     let entry = client.call("files", json!({"document": project.id}))["old-name.txt"].take();
+    let (from, to) = ("old-name.txt", "sub/new-name.txt");
     client.call(
-        "setFile",
-        json!({"document": project.id, "path": "sub/new-name.txt", "value": entry}),
+        "moveFile",
+        json!({"document": project.id, "from": from, "to": to}),
     );
-    for path in ["old-name.txt", "deleted.txt"] {
-        client.call("removeFile", json!({"document": project.id, "path": path}));
-    }
+    client.call(
+        "removeFile",
+        json!({"document": project.id, "path": "deleted.txt"}),
+    );
     client.call(
         "setFile",
         json!({"document": project.id, "path": "link", "value": {"link": "sub/new-name.txt"}}),
