@@ -94,15 +94,15 @@ export function documentCommands (connect) {
     files: request => files(request).toJSON(),
     texts: request => document(request).doc.getMap('texts').toJSON(),
     setFile: request => { files(request).set(request.path, request.value) },
-    // A rename is one transaction: at no time do two paths name one document.
-    moveFile: request => {
+    removeFile: request => { files(request).delete(request.path) },
+    // One transaction: the document never has two paths, nor none.
+    renameFile: request => {
       const map = files(request)
-      document(request).doc.transact(() => {
+      map.doc.transact(() => {
         map.set(request.to, map.get(request.from))
         map.delete(request.from)
       })
     },
-    removeFile: request => { files(request).delete(request.path) },
     waitFile: async request => {
       const map = files(request)
       const gone = request.gone === true

@@ -247,10 +247,9 @@ fn a_client_makes_renames_and_deletes_files_and_the_agents_disk_follows() {
     let mut client = Node::client(&project);
     client.call("open", json!({"document": project.id}));
     let entry = client.call("files", json!({"document": project.id}))["old-name.txt"].take();
-    let (from, to) = ("old-name.txt", "sub/new-name.txt");
     client.call(
-        "moveFile",
-        json!({"document": project.id, "from": from, "to": to}),
+        "renameFile",
+        json!({"document": project.id, "from": "old-name.txt", "to": "sub/new-name.txt"}),
     );
     client.call(
         "removeFile",

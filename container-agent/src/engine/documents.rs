@@ -20,7 +20,7 @@ impl Engine {
         let Entry::Text { doc, seed, .. } = entry else {
             return None;
         };
-        if self.stale.contains(doc) {
+        if self.stale.contains(doc) || self.inbox.contains_key(doc) {
             return None;
         }
         if let Some(document) = self.texts.get(doc) {
@@ -50,6 +50,7 @@ impl Engine {
                 });
         (settled.is_none() || settled == seed)
             && !self.stale.contains(doc)
+            && !self.inbox.contains_key(doc)
             && !self.texts.contains_key(doc)
             && !self.has_state(doc)
     }

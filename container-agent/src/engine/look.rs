@@ -43,8 +43,7 @@ impl Engine {
     /// Does the next thing about a path, if it is not waiting for anything.
     pub(super) fn advance(&mut self, path: &FilePath, now: Instant) {
         if !self.covers(path) {
-            self.settle(path);
-            return;
+            return self.works.drop(path);
         }
         let Some(work) = self.works.get_mut(path) else {
             return;
@@ -91,6 +90,7 @@ impl Engine {
             Some(Entry::Text { seed, .. }) if work.wants_base => Some(*seed),
             _ => None,
         };
+        work.wants_base = false;
         let origin = match &work.origin {
             Origin::Asked(origin) => Some(origin.clone()),
             _ => None,
@@ -129,7 +129,6 @@ impl Engine {
             return;
         };
         work.busy = false;
-        work.wants_base = false;
         if let (Origin::Asked(origin), Some(gone)) = (&work.origin, origin_gone) {
             work.origin = match gone {
                 true => Origin::Gone(origin.clone()),

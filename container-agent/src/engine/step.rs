@@ -229,7 +229,7 @@ impl Engine {
             match self.project.docs.get(doc) {
                 None => {
                     let entry = entry.clone();
-                    self.project.set(path, entry, by);
+                    self.set_entry(path, entry, by);
                     return self.replan(path);
                 }
                 Some(_) => return self.edit(path, view, base),
@@ -283,7 +283,7 @@ impl Engine {
             self.skipped.insert(path.clone(), why.to_string());
             return self.settle(path);
         }
-        self.project.set(path, entry.clone(), by);
+        self.set_entry(path, entry.clone(), by);
         self.agree(
             path,
             Base {
@@ -337,7 +337,7 @@ impl Engine {
             *mode = new;
         }
         let by = self.works.get(path).and_then(|work| work.by.clone());
-        self.project.set(path, entry.clone(), by);
+        self.set_entry(path, entry.clone(), by);
         let print = view.print;
         self.agree(
             path,
@@ -435,7 +435,7 @@ impl Engine {
         self.records.push(Record::NoBase(from.clone()));
         if let Some(entry) = entry.filter(|entry| entry.doc() == base.entry.doc()) {
             self.project.remove(from, by.clone());
-            self.project.set(to, entry, by);
+            self.set_entry(to, entry, by);
             self.sent += 1;
             (self.progress)(Progress::Sent(to.clone()));
             self.agree(to, base);
@@ -448,6 +448,13 @@ impl Engine {
             self.mark(&parent, Urgency::Soon);
         }
         self.replan(to);
+    }
+
+    /// Sets a path of the project.
+    fn set_entry(&mut self, path: &FilePath, entry: Entry, by: Option<String>) {
+        for directory in self.project.set(path, entry, by) {
+            self.disagree(&directory);
+        }
     }
 
     /// Remembers what a path is agreed to be.

@@ -1,7 +1,9 @@
 //! Whole sessions against a server in memory.
 
 mod basics;
+mod conflicts;
 mod double;
+mod resilience;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -121,11 +123,13 @@ impl Agent {
         report
     }
 
-    async fn finish(self) -> Report {
-        self.session.finish(Duration::from_secs(10)).await.unwrap()
+    async fn finish(self) {
+        let report = self.session.finish(Duration::from_secs(10)).await.unwrap();
+        assert!(report.is_equal(), "{report:#?}");
     }
 
     /// Ends as kill -9 does, as far as a task can: nothing is said or written any more.
+    #[allow(dead_code)]
     async fn kill(self) {
         drop(self.session);
         // The loop ends before the lock is free for the next session.

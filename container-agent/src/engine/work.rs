@@ -18,6 +18,10 @@ use crate::disk::observe::Fingerprint;
 use crate::disk::swap::TempName;
 use crate::watch::Urgency;
 
+/// Failures in a row after which a path is still tried again, but nobody waits for it any more: a
+/// full disk is told at once, not at the end of everybody's patience.
+const TRIES_BEFORE_GIVEN_UP: u32 = 3;
+
 /// What is known about a path that is worked on.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -232,6 +236,16 @@ impl Works {
         false
     }
 
+    /// The path is nothing to this session.
+    pub fn drop(&mut self, path: &FilePath) {
+        self.works.remove(path);
+    }
+
+    /// Whether something is to be advanced now.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The last mark.
     pub fn last_mark(&self) -> u64 {
         self.marks
@@ -250,10 +264,10 @@ impl Works {
     /// Whether a path that was marked up to `mark` is still being worked on, and not given up.
     pub fn any_since(&self, mark: u64) -> bool {
         let waits = |work: &Work| {
-            let given_up = work
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| trouble.retry_at.is_none() && !work.busy);
+            let failing = work.trouble.as_ref().is_some_and(|trouble| {
+                trouble.retry_at.is_none() || work.tries >= TRIES_BEFORE_GIVEN_UP
+            });
+            let given_up = failing && !work.busy;
             work.since <= mark && !given_up
         };
         self.works.values().any(waits)

@@ -328,6 +328,7 @@ impl Engine {
             mut view,
             ..
         } = writing;
+        let displaces = displaced.is_some();
         let mut keep = kept;
         let mut feed = None;
         match displaced {
@@ -355,22 +356,20 @@ impl Engine {
         );
         self.received_paths += 1;
         (self.progress)(Progress::Received(path.clone()));
-        self.jobs.disk(match keep {
-            Some(kept) => DiskJob::KeepAs {
-                path: path.clone(),
-                temp,
-                kept,
-            },
-            None => DiskJob::Discard {
-                path: path.clone(),
-                temp: Some(temp),
-                prune: Vec::new(),
-            },
-        });
         if let Some(work) = self.works.get_mut(path) {
             work.view = Some(view);
         }
-        self.replan(path);
+        let path = path.clone();
+        self.busy(&path);
+        match (displaces, keep) {
+            (false, _) => self.replan(&path),
+            (true, Some(kept)) => self.jobs.disk(DiskJob::KeepAs { path, temp, kept }),
+            (true, None) => self.jobs.disk(DiskJob::Discard {
+                path,
+                temp: Some(temp),
+                prune: Vec::new(),
+            }),
+        }
     }
 
     /// Somebody wrote a file in the instant in which it was replaced. Gives whether what they wrote
@@ -439,6 +438,7 @@ impl Engine {
             )),
             Err(error) => self.note(chain(&error)),
         }
+        self.replan(path);
     }
 
     /// The project's permission bits are set on disk.
@@ -535,7 +535,9 @@ impl Engine {
                 self.disagree(path);
                 self.received_paths += 1;
                 (self.progress)(Progress::RemovedHere(path.clone()));
-                self.look_again(path);
+                if let Some(work) = self.works.get_mut(path) {
+                    work.view = None;
+                }
             }
             Ok(TakeResult::Changed) => self.look_again(path),
             Ok(TakeResult::Busy) => {
@@ -557,6 +559,7 @@ impl Engine {
                 self.mark(&directory, Urgency::Now);
             }
         }
+        self.replan(path);
     }
 
     /// The directories above a path of which the project knows nothing any more.
@@ -673,11 +676,6 @@ impl Engine {
                 self.records.push(Record::NoBase(from.clone()));
                 self.agree(to, base);
             }
-            self.jobs.disk(DiskJob::Discard {
-                path: from.clone(),
-                temp: None,
-                prune: self.unused_above(from),
-            });
             self.received_paths += 1;
             (self.progress)(Progress::Received(to.clone()));
         } else if let Some(work) = self.works.get_mut(to) {
@@ -687,5 +685,11 @@ impl Engine {
             self.mark(path, Urgency::Now);
             self.look_again(path);
         }
+        self.busy(from);
+        self.jobs.disk(DiskJob::Discard {
+            path: from.clone(),
+            temp: None,
+            prune: self.unused_above(from),
+        });
     }
 }
