@@ -74,17 +74,18 @@ impl Project {
         Ok(changed)
     }
 
-    /// Sets a path, at the end of this turn. Empty directories above it are no longer empty.
-    pub fn set(&mut self, path: &FilePath, entry: Entry, by: Option<String>) {
-        let above: Vec<FilePath> = path.ancestors().collect();
-        for directory in above {
-            if self.entries.get(&directory) == Some(&Entry::Dir) {
-                self.remove(&directory, by.clone());
-            }
+    /// Sets a path, at the end of this turn. Empty directories above it are no longer empty: gives
+    /// those whose entries went.
+    pub fn set(&mut self, path: &FilePath, entry: Entry, by: Option<String>) -> Vec<FilePath> {
+        let is_entry = |directory: &FilePath| self.entries.get(directory) == Some(&Entry::Dir);
+        let above: Vec<FilePath> = path.ancestors().filter(is_entry).collect();
+        for directory in &above {
+            self.remove(directory, by.clone());
         }
         self.entry_is(path, Some(entry.clone()));
         self.edits
             .push((ProjectEdit::SetFile(path.clone(), entry), by));
+        above
     }
 
     /// Removes a path, at the end of this turn.

@@ -255,9 +255,14 @@ impl Engine {
                 continue;
             };
             let settled = self.project.settled.get(doc).unwrap_or(seed);
+            // Where it is on disk may not be where it is in the project.
+            let on_disk = self
+                .agreed
+                .at_doc(doc)
+                .and_then(|path| self.agreed.get(path));
             let known = match self.texts.get(doc) {
                 Some(text) => Some(text.live_hash()),
-                None => agreed.and_then(|base| base.hash),
+                None => on_disk.and_then(|base| base.hash),
             };
             if known.is_some_and(|known| known != *settled) {
                 differs.push((path.clone(), Some(doc.clone())));

@@ -34,6 +34,8 @@ use crate::watch::{Urgency, WatchEvent, Watcher};
 /// Events taken in one turn at most: what belongs together is committed together, and nothing
 /// waits long for it.
 const EVENTS_PER_TURN: usize = 256;
+/// Steps taken in one turn at most, so that whoever asks something is answered.
+const STEPS_PER_TURN: usize = 4096;
 /// How often idle documents are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How long a document stays open and loaded without being used.
@@ -174,6 +176,9 @@ impl Engine {
     }
 
     fn next_due(&self) -> Instant {
+        if self.works.any_ready() && self.stuck.is_none() {
+            return Instant::now();
+        }
         let mut due = self.next_housekeeping;
         due = due.min(self.works.next_timer().unwrap_or(due));
         due = due.min(
@@ -271,8 +276,11 @@ impl Engine {
         if stuck {
             return;
         }
-        while let Some(path) = self.works.next_ready() {
-            self.advance(&path, now);
+        for _ in 0..STEPS_PER_TURN {
+            match self.works.next_ready() {
+                Some(path) => self.advance(&path, now),
+                None => break,
+            }
         }
         for (update, by) in self.project.commit() {
             self.records.push(Record::State(None, update.clone()));
@@ -380,6 +388,12 @@ impl Engine {
     /// Marks a path to be looked at.
     pub fn mark(&mut self, path: &FilePath, urgency: Urgency) {
         self.works.mark(path, urgency, self.config.limits.hold);
+    }
+
+    /// Marks a path to be looked at as a part of the work on another.
+    pub fn mark_for(&mut self, path: &FilePath, urgency: Urgency, cause: &FilePath) {
+        self.mark(path, urgency);
+        self.works.inherit(path, cause);
     }
 
     /// A path cannot be done now. It is tried again by itself, or not before it changes.

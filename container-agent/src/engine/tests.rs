@@ -1,7 +1,14 @@
 //! Whole sessions against a server in memory.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is looked at, and changed, from outside"
+)]
+
 mod basics;
+mod conflicts;
 mod double;
+mod resilience;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -127,6 +134,7 @@ impl Agent {
     }
 
     /// Ends as kill -9 does, as far as a task can: nothing is said or written any more.
+    #[allow(dead_code)]
     async fn kill(self) {
         drop(self.session);
         // The loop ends before the lock is free for the next session.

@@ -18,6 +18,10 @@ use crate::disk::observe::Fingerprint;
 use crate::disk::swap::TempName;
 use crate::watch::Urgency;
 
+/// Failures in a row after which a path is still tried again, but nobody waits for it any more: a
+/// full disk is told at once, not at the end of everybody's patience.
+const TRIES_BEFORE_GIVEN_UP: u32 = 3;
+
 /// What is known about a path that is worked on.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -43,6 +47,8 @@ pub(super) struct Work {
     pub ignored: bool,
     /// What made the change, for the wire.
     pub by: Option<String>,
+    /// It was a tool call that named the path, and write-back waited for it.
+    pub by_named_call: bool,
     /// The next look is to bring the document's first content too.
     pub wants_base: bool,
     /// It was to bring it once already.
@@ -164,6 +170,14 @@ impl Works {
         self.works.get_mut(path).expect("it was just marked")
     }
 
+    /// What was marked belongs to what `cause` is worked on for: whoever waits for that, waits.
+    pub fn inherit(&mut self, path: &FilePath, cause: &FilePath) {
+        let since = self.works.get(cause).map(|work| work.since);
+        if let (Some(since), Some(work)) = (since, self.works.get_mut(path)) {
+            work.since = work.since.min(since);
+        }
+    }
+
     /// Has a path advanced in this turn, or when it is due.
     pub fn wake(&mut self, path: &FilePath) {
         if let Some(work) = self.works.get_mut(path)
@@ -196,6 +210,21 @@ impl Works {
             if let Some((_, path)) = self.timers.pop_first() {
                 self.wake(&path);
             }
+        }
+    }
+
+    /// Tries everything that failed again now: somebody waits for it.
+    pub fn retry_failed(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        for (path, work) in &mut self.works {
+            if let Some(Trouble { retry_at: Some(at), .. }) = &mut work.trouble {
+                *at = now;
+                work.tries = 0;
+                failed.push(path.clone());
+            }
+        }
+        for path in failed {
+            self.wake(&path);
         }
     }
 
@@ -232,6 +261,16 @@ impl Works {
         false
     }
 
+    /// The path is nothing to this session.
+    pub fn drop(&mut self, path: &FilePath) {
+        self.works.remove(path);
+    }
+
+    /// Whether something is to be advanced now.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The last mark.
     pub fn last_mark(&self) -> u64 {
         self.marks
@@ -250,10 +289,10 @@ impl Works {
     /// Whether a path that was marked up to `mark` is still being worked on, and not given up.
     pub fn any_since(&self, mark: u64) -> bool {
         let waits = |work: &Work| {
-            let given_up = work
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| trouble.retry_at.is_none() && !work.busy);
+            let failing = work.trouble.as_ref().is_some_and(|trouble| {
+                trouble.retry_at.is_none() || work.tries >= TRIES_BEFORE_GIVEN_UP
+            });
+            let given_up = failing && !work.busy;
             work.since <= mark && !given_up
         };
         self.works.values().any(waits)

@@ -44,6 +44,8 @@ pub(super) struct Tree {
     /// Some directory could not be watched: its changes are found by listing.
     uncovered: bool,
     lost: bool,
+    /// Watches when they were last reported.
+    told_watches: usize,
 }
 
 impl Tree {
@@ -67,6 +69,7 @@ impl Tree {
             dirty: Vec::new(),
             uncovered: false,
             lost: false,
+            told_watches: 0,
         }
     }
 
@@ -222,8 +225,7 @@ impl Tree {
         self.send(WatchEvent::ListingBegan)?;
         self.list(None, None)?;
         self.flush()?;
-        self.send(WatchEvent::ListingEnded)?;
-        self.send(WatchEvent::Watches(self.watches.len()))
+        self.send(WatchEvent::ListingEnded)
     }
 
     /// Watches and lists a directory and all that are wanted below it; reports every entry.
@@ -266,7 +268,9 @@ impl Tree {
                     (Some(from), Some(to)) => path.moved(to, from),
                     _ => None,
                 };
-                self.report(path.clone(), Urgency::Now, ignored, from);
+                // A directory that was just made is probably not going to stay empty.
+                let urgency = if is_dir { Urgency::Soon } else { Urgency::Now };
+                self.report(path.clone(), urgency, ignored, from);
                 if is_dir {
                     left.push(Some(path));
                 }
@@ -412,6 +416,10 @@ impl Tree {
     }
 
     fn flush(&mut self) -> Result<(), Ended> {
+        let watches = self.watches.len();
+        if std::mem::replace(&mut self.told_watches, watches) != watches {
+            self.send(WatchEvent::Watches(watches))?;
+        }
         if self.dirty.is_empty() {
             return Ok(());
         }

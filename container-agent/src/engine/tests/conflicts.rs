@@ -1,0 +1,252 @@
+//! Both sides at once, and no past.
+
+use uspark_shared::id::BlobHash;
+use uspark_shared::schema::Entry;
+
+use super::*;
+
+fn kept(tree: &BTreeMap<String, String>, path: &str) -> Vec<String> {
+    let prefix = format!("{path}.conflict-me-");
+    let kept = tree.iter().filter(|(name, _)| name.starts_with(&prefix));
+    kept.map(|(_, content)| content.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_changed_on_both_sides_while_nobody_watched_is_merged() {
+    let server = Double::new();
+    server.text_file("f", "one\ntwo\nthree\n");
+    server.text_file("edited", "a\n");
+    server.type_into("edited", |t| format!("{t}b\n"));
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    server.type_into("f", |t| t.replace("one", "ONE"));
+    server.type_into("edited", |t| t.replace("a", "A"));
+    place.write("f", "one\ntwo\nTHREE\n");
+    place.write("edited", "a\nb\nc\n");
+    let agent = place.watch(&server).await;
+    assert_eq!(place.read("f"), "ONE\ntwo\nTHREE\n");
+    assert_eq!(place.read("edited"), "A\nb\nc\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_binaries_one_wins_and_the_other_is_kept_on_both_sides() {
+    let server = Double::new();
+    server.binary_file("b", &[0, 1]);
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    server.binary_file("b", &[0, 2]);
+    place.write("b", [0, 3]);
+    let agent = place.watch(&server).await;
+    let report = agent.equal().await;
+    assert_eq!(report.conflicts.len(), 1);
+    assert_eq!(std::fs::read(place.at("b")).unwrap(), [0, 2]);
+    assert_eq!(
+        kept(&place.tree(), "b"),
+        [format!("blob {}", BlobHash::of(&[0, 3]))]
+    );
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_deleted_on_one_side_and_changed_on_the_other_lives() {
+    let server = Double::new();
+    for name in ["a", "b", "c", "d"] {
+        server.text_file(name, "text\n");
+    }
+    server.binary_file("e", &[0]);
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    server.type_into("a", |t| format!("{t}typed\n"));
+    place.sh("rm a");
+    server.remove("b");
+    place.write("b", "text\nwritten\n");
+    server.remove("c");
+    place.sh("rm d e");
+    let agent = place.watch(&server).await;
+    agent.equal().await;
+    let expected = [("a", "text\ntyped\n"), ("b", "text\nwritten\n")];
+    let expected: BTreeMap<String, String> = expected
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .into();
+    assert_eq!(place.tree(), expected);
+    assert_eq!(server.tree(), expected);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_contact_with_files_already_there_loses_and_doubles_nothing() {
+    let server = Double::new();
+    server.text_file("same", "same\n");
+    server.text_file("old", "seed\n");
+    server.type_into("old", |t| format!("{t}typed\n"));
+    server.text_file("current", "seed\n");
+    server.type_into("current", |t| format!("{t}typed\n"));
+    server.text_file("other", "theirs\n");
+    server.binary_file("bin", &[0, 1]);
+    server.binary_file("mode", &[0, 9]);
+    let place = Place::new();
+    place.write("same", "same\n");
+    place.write("old", "seed\n");
+    place.write("current", "seed\ntyped\n");
+    place.write("other", "ours\n");
+    place.write("bin", [0, 2]);
+    place.write("mode", [0, 9]);
+    place.write("new", "new\n");
+    let docs = |name: &str| server.entry(name).unwrap().doc().cloned();
+    let before = [docs("same"), docs("old"), docs("current"), docs("other")];
+    let agent = place.watch(&server).await;
+    agent.equal().await;
+    for (path, text) in [
+        ("same", "same\n"),
+        ("old", "seed\ntyped\n"),
+        ("current", "seed\ntyped\n"),
+    ] {
+        assert_eq!(place.read(path), text, "{path}");
+    }
+    assert_eq!(place.read("other"), "theirs\n");
+    assert_eq!(kept(&place.tree(), "other"), ["ours\n"]);
+    assert_eq!(kept(&place.tree(), "bin").len(), 1);
+    assert_eq!(server.tree(), place.tree());
+    assert_eq!(
+        before,
+        [docs("same"), docs("old"), docs("current"), docs("other")]
+    );
+    assert!(matches!(
+        server.entry("mode"),
+        Some(Entry::Blob { mode: 0o600, .. })
+    ));
+    // What was taken as common ground is one: edits merge from here on.
+    for path in ["same", "old", "current"] {
+        server.type_into(path, |t| format!("top\n{t}"));
+        place.sh(&format!("echo bottom >> {path}"));
+        agent.equal().await;
+        let text = place.read(path);
+        assert_eq!(text, server.text(path));
+        assert!(
+            text.starts_with("top\n") && text.ends_with("bottom\n"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), if path == "same" { 3 } else { 4 });
+    }
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_journal_is_a_first_contact_and_said_to_be() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    place.sh("echo two >> f");
+    agent.finish().await;
+    for damage in [
+        "rm .uspark/journal.db*",
+        "printf '%08192d' 0 > .uspark/journal.db; rm -f .uspark/journal.db-*",
+    ] {
+        server.type_into("f", |t| format!("typed\n{t}"));
+        place.sh(damage);
+        let agent = place.watch(&server).await;
+        agent.equal().await;
+        assert_eq!(place.read("f"), server.text("f"));
+        assert_eq!(server.tree(), place.tree());
+        agent.finish().await;
+    }
+    let note = |p: &Progress| matches!(p, Progress::Note(note) if note.contains("first time"));
+    assert!(place.notes.lock().unwrap().iter().any(note));
+    // Both times the disk was behind without anyone knowing: kept, not merged twice.
+    assert_eq!(server.text("f").matches("two").count(), 1);
+    assert_eq!(kept(&place.tree(), "f").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_becomes_binary_and_back_and_grows() {
+    let server = Double::new();
+    let place = Place::new();
+    place.write("f", "text\n");
+    let agent = place.watch(&server).await;
+    agent.equal().await;
+    let first = server.entry("f").unwrap().doc().cloned().unwrap();
+    place.write("f", [0xff, 0xfe]);
+    agent.equal().await;
+    assert!(matches!(
+        server.entry("f"),
+        Some(Entry::Blob { size: 2, .. })
+    ));
+    place.write("f", "text again\n");
+    agent.equal().await;
+    let second = server.entry("f").unwrap().doc().cloned().unwrap();
+    assert_ne!(first, second);
+    // Longer than a new text may be: it stays the text that it is.
+    place.write("f", "x\n".repeat(600_000));
+    agent.equal().await;
+    assert_eq!(server.entry("f").unwrap().doc(), Some(&second));
+    place.write("f", "y\n".repeat(3 << 20));
+    agent.equal().await;
+    assert!(matches!(server.entry("f"), Some(Entry::Blob { .. })));
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_way_sessions_move_one_way_and_merge() {
+    let server = Double::new();
+    server.text_file("both", "one\ntwo\n");
+    server.text_file("theirs", "t\n");
+    server.text_file("gone there", "g\n");
+    server.text_file("gone here", "g\n");
+    let place = Place::new();
+    assert!(place.once(&server, Direction::Pull).await.is_equal());
+    server.type_into("both", |t| t.replace("one", "ONE"));
+    server.type_into("theirs", |t| format!("{t}typed\n"));
+    server.remove("gone there");
+    place.write("both", "one\nTWO\n");
+    place.write("ours", "o\n");
+    place.sh("rm 'gone here'");
+    let updates = server.seen().updates.len();
+    let report = place.once(&server, Direction::Pull).await;
+    assert!(report.is_equal(), "{report:?}");
+    assert_eq!(server.seen().updates.len(), updates);
+    assert_eq!(place.read("both"), "ONE\nTWO\n");
+    assert_eq!(place.read("theirs"), "t\ntyped\n");
+    assert!(!place.at("gone there").exists() && !place.at("gone here").exists());
+    assert!(server.entry("ours").is_none());
+    // The merge of the pull waited in the journal.
+    server.type_into("theirs", |t| format!("{t}more\n"));
+    place.sh("echo three >> both");
+    let report = place.once(&server, Direction::Push).await;
+    assert!(report.is_equal(), "{report:?}");
+    assert_eq!(server.text("both"), "ONE\nTWO\nthree\n");
+    assert!(server.entry("ours").is_some() && server.entry("gone here").is_none());
+    assert_eq!(place.read("theirs"), "t\ntyped\n");
+    let agent = place.watch(&server).await;
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_named_paths_are_touched() {
+    let server = Double::new();
+    server.text_file("a/x", "x");
+    server.text_file("a/y", "y");
+    server.text_file("b", "b");
+    let place = Place::new();
+    let mut config = place.config(Direction::Pull);
+    config.paths = vec!["a/x".parse().unwrap(), "b".parse().unwrap()];
+    let agent = place.try_start(&server, config).await.unwrap();
+    agent.finish().await;
+    assert_eq!(place.tree().into_keys().collect::<Vec<_>>(), ["a/x", "b"]);
+    let mut config = place.config(Direction::Push);
+    config.paths = vec!["a".parse().unwrap()];
+    place.sh("echo 1 > a/new; echo 2 > c; rm b");
+    place
+        .try_start(&server, config)
+        .await
+        .unwrap()
+        .finish()
+        .await;
+    let paths: Vec<String> = server.tree().into_keys().collect();
+    assert_eq!(paths, ["a/new", "a/x", "a/y", "b"]);
+}

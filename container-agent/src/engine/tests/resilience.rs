@@ -1,0 +1,459 @@
+//! Lost connections, killed processes, races, and a server that means harm.
+
+use uspark_shared::id::DocId;
+use uspark_shared::replica::ProjectEdit;
+use uspark_shared::schema::Entry;
+
+use super::*;
+
+fn doc(server: &Double, path: &str) -> DocId {
+    server.entry(path).unwrap().doc().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_goes_on_without_the_server_and_arrives_after() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    server.text_file("untouched", "u\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    place.sh("echo two >> f");
+    place.write("new", "n\n");
+    place.write("bin", [0, 1]);
+    place.sh("mv untouched moved; sleep 0.1; echo three >> f");
+    let soon = Instant::now() + Duration::from_millis(500);
+    let report = agent.handle.barrier(soon).await;
+    assert!(!report.is_equal());
+    assert!(
+        report.pending.iter().any(|p| p.why.contains("away")),
+        "{report:?}"
+    );
+    assert!(agent.handle.status().await.unacknowledged >= 2);
+    server.type_into("f", |t| format!("typed\n{t}"));
+    server.set_away(false);
+    agent.equal().await;
+    assert_eq!(place.read("f"), "typed\none\ntwo\nthree\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_session_is_gone_on_from_the_journal() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    place.sh("echo two >> f; mkdir d; mv f d/g");
+    let told = || server.seen().updates.len();
+    let before = told();
+    // Spooled: the journal has it, the server has not.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agent.handle.status().await.unacknowledged < 2 {
+        assert!(Instant::now() < deadline);
+    }
+    agent.kill().await;
+    assert_eq!(told(), before);
+    place.sh("echo three >> d/g");
+    server.set_away(false);
+    server.type_into("f", |t| format!("typed\n{t}"));
+    let agent = place.watch(&server).await;
+    assert_eq!(place.read("d/g"), "typed\none\ntwo\nthree\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_echoed() {
+    let server = Double::new();
+    for n in 0..50 {
+        server.text_file(&format!("d{}/f{n}", n % 5), &format!("{n}\n"));
+        server.binary_file(&format!("b{n}"), &[0, n]);
+    }
+    server.type_into("d1/f1", |t| format!("{t}typed\n"));
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    for n in 0..50 {
+        server.type_into(&format!("d{}/f{n}", n % 5), |t| format!("{t}typed\n"));
+    }
+    agent.equal().await;
+    place.sh("find . -type f -not -path './.uspark/*' | xargs touch");
+    agent.equal().await;
+    let mtime = |path: &str| {
+        std::fs::metadata(place.at(path))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let touched = mtime("d2/f2");
+    agent.finish().await;
+    let agent = place.watch(&server).await;
+    agent.finish().await;
+    let seen = server.seen();
+    assert!(
+        seen.updates.is_empty() && seen.uploads.is_empty(),
+        "{seen:?}"
+    );
+    assert_eq!(mtime("d2/f2"), touched);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_edit_is_a_small_update_also_after_a_restart() {
+    let server = Double::new();
+    let text: String = (0..4000)
+        .map(|n| format!("line number {n} of this file\n"))
+        .collect();
+    server.text_file("f", &text);
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    let agent = place.watch(&server).await;
+    place.write(
+        "f",
+        text.replace("number 2000 of", "number 2000 (edited) of"),
+    );
+    agent.equal().await;
+    place.write(
+        "f",
+        text.replace("number 2000 of", "number 2000 (once more) of"),
+    );
+    agent.equal().await;
+    let updates = server.seen().updates;
+    assert_eq!(updates.len(), 2);
+    assert!(
+        text.len() > 100_000 && updates.iter().all(|(_, bytes, _)| *bytes < 100),
+        "{updates:?}"
+    );
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renames_keep_the_document_on_both_sides() {
+    let server = Double::new();
+    let place = Place::new();
+    place.write("d/e/f", "text\n");
+    let agent = place.watch(&server).await;
+    let id = doc(&server, "d/e/f");
+    for (script, path) in [
+        ("mv d/e/f g", "g"),
+        ("mkdir -p x/y && mv g x/y/h", "x/y/h"),
+        ("mv x z", "z/y/h"),
+        ("mv z/y/h z/y/i && echo more >> z/y/i", "z/y/i"),
+    ] {
+        place.sh(script);
+        agent.equal().await;
+        assert_eq!(doc(&server, path), id, "{script}");
+        assert_eq!(server.tree(), place.tree(), "{script}");
+    }
+    let uploads = server.seen().uploads.len();
+    assert_eq!(uploads, 1);
+    // There, with somebody writing the file at its old place.
+    let inode = |path: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(place.at(path)).unwrap().ino()
+    };
+    let before = inode("z/y/i");
+    let entry = server.entry("z/y/i").unwrap();
+    server.edit(&[
+        ProjectEdit::RemoveFile("z/y/i".into()),
+        ProjectEdit::SetFile("top".parse().unwrap(), entry),
+    ]);
+    agent.equal().await;
+    assert_eq!(inode("top"), before);
+    assert_eq!(server.tree(), place.tree());
+    // An overwrite by a rename keeps the document that was overwritten.
+    place.sh("echo replaced > other; mv other top");
+    agent.equal().await;
+    assert_eq!(doc(&server, "top"), id);
+    assert_eq!(server.text("top"), "replaced\n");
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_file_that_was_edited_while_nobody_watched_follows() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    let entry = server.entry("f").unwrap();
+    let rename = [
+        ProjectEdit::RemoveFile("f".into()),
+        ProjectEdit::SetFile("d/g".parse().unwrap(), entry),
+    ];
+    server.edit(&rename);
+    server.type_into("d/g", |t| format!("typed\n{t}"));
+    place.sh("echo written >> f");
+    let agent = place.watch(&server).await;
+    let expected = BTreeMap::from([("d/g".to_owned(), "typed\none\nwritten\n".to_owned())]);
+    assert_eq!(place.tree(), expected);
+    assert_eq!(server.tree(), expected);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_name_the_tool_call_that_made_them() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let mut config = place.config(Direction::Both);
+    config.run = Some("r1".into());
+    let agent = place.try_start(&server, config).await.unwrap();
+    agent.equal().await;
+    let call = |id: &str, name: &str, paths: &[&str]| ToolCall {
+        id: id.into(),
+        name: name.into(),
+        paths: paths.iter().map(|path| path.parse().unwrap()).collect(),
+    };
+    agent.handle.tool_started(call("t1", "Edit", &["f"]));
+    // Somebody types into the file while the tool has it: the disk waits.
+    agent.handle.status().await;
+    server.type_into("f", |t| format!("typed\n{t}"));
+    assert!(
+        agent
+            .barrier()
+            .await
+            .pending
+            .iter()
+            .any(|p| p.why.contains("tool"))
+    );
+    assert_eq!(place.read("f"), "one\n");
+    place.sh("echo two >> f");
+    agent.handle.tool_finished("t1");
+    agent.equal().await;
+    assert_eq!(place.read("f"), "typed\none\ntwo\n");
+    agent.handle.tool_started(call("t2", "Bash", &[]));
+    agent.handle.status().await;
+    place.sh("echo three >> f; echo new > g");
+    agent.handle.tool_finished("t2");
+    agent.equal().await;
+    place.sh("echo four >> f");
+    agent.equal().await;
+    let tools: Vec<Option<String>> = server
+        .seen()
+        .updates
+        .into_iter()
+        .map(|(_, _, by)| {
+            let by: serde_json::Value = serde_json::from_str(&by.unwrap()).unwrap();
+            assert_eq!(by["run"], "r1");
+            by["toolUseId"].as_str().map(ToOwned::to_owned)
+        })
+        .collect();
+    let expected = [Some("t1"), Some("t2"), Some("t2"), None];
+    assert_eq!(tools, expected.map(|tool| tool.map(ToOwned::to_owned)));
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_project_reaches_nothing_outside() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "safe").unwrap();
+    let server = Double::new();
+    let place = Place::new();
+    std::os::unix::fs::symlink(outside.path(), place.at("out")).unwrap();
+    let link = |target: &str| Entry::Link {
+        target: target.into(),
+    };
+    server.text_file("out/secret", "overwritten");
+    server.text_file("out/new", "made");
+    server.set("l1", link("../x"));
+    server.set("l2", link("/etc/passwd"));
+    server.set("d/l3", link("../../x"));
+    server.set("l4", link("out/secret"));
+    server.set("l5", link(".git/hooks"));
+    server.set("good", link("d/f"));
+    server.text_file("d/f", "fine");
+    let agent = place.start(&server, Direction::Both).await;
+    agent.barrier().await;
+    server.text_file("good/f", "through a link");
+    let soon = Instant::now() + Duration::from_secs(1);
+    let report = agent.handle.barrier(soon).await;
+    assert!(
+        report
+            .pending
+            .iter()
+            .any(|p| p.path.as_ref().is_some_and(|p| p.as_str() == "good/f"))
+    );
+    assert_eq!(place.read("d/f"), "fine");
+    assert_eq!(place.read("good"), "fine");
+    let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
+    for path in ["l1", "l2", "d/l3", "l4", "l5"] {
+        assert!(refused.contains(&path), "{path}: {report:#?}");
+        assert!(std::fs::symlink_metadata(place.at(path)).is_err());
+    }
+    let files: Vec<_> = std::fs::read_dir(outside.path())
+        .unwrap()
+        .flatten()
+        .collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(
+        std::fs::read_to_string(outside.path().join("secret")).unwrap(),
+        "safe"
+    );
+    drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_session_per_workspace_and_refusals_are_final() {
+    let server = Double::new();
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let second = place
+        .try_start(&server, place.config(Direction::Pull))
+        .await;
+    assert!(matches!(second.err(), Some(EngineError::Locked)));
+    agent.finish().await;
+    server.set_read_only();
+    let refused = |agent: Agent| agent.session.finish(Duration::from_secs(10));
+    let agent = place.start(&server, Direction::Both).await;
+    assert!(matches!(refused(agent).await, Err(EngineError::Refused(_))));
+    assert!(place.once(&server, Direction::Pull).await.is_equal());
+    server.set_denied();
+    let agent = place.start(&server, Direction::Pull).await;
+    let why = refused(agent).await.unwrap_err().to_string();
+    assert!(why.contains("no such project"), "{why}");
+    let mut config = place.config(Direction::Pull);
+    config.project = "other".parse().unwrap();
+    let other = place
+        .try_start(&server, config)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(other.contains("belongs to project `p`"), "{other}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_is_not_there_yet_holds_up_nothing_else() {
+    let server = Double::new();
+    let hash = uspark_shared::id::BlobHash::of(&[9, 0]);
+    server.set(
+        "late",
+        Entry::Blob {
+            hash,
+            size: 2,
+            mode: 0o644,
+            mtime: 1,
+        },
+    );
+    server.text_file("f", "here\n");
+    let place = Place::new();
+    let agent = place.start(&server, Direction::Both).await;
+    let soon = Instant::now() + Duration::from_secs(1);
+    let report = agent.handle.barrier(soon).await;
+    assert_eq!(report.pending.len(), 1, "{report:#?}");
+    assert_eq!(place.read("f"), "here\n");
+    server.blob(&[9, 0]);
+    agent.equal().await;
+    assert_eq!(std::fs::read(place.at("late")).unwrap(), [9, 0]);
+    agent.finish().await;
+}
+
+/// Everybody inserts unique tokens all the time; in the end each is everywhere, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_agents_a_person_and_racing_writers_lose_no_token() {
+    let server = Double::new();
+    let lines: String = (0..40).map(|n| format!("line {n}\n")).collect();
+    for file in ["f", "g"] {
+        server.text_file(file, &lines);
+    }
+    let places = [Place::new(), Place::new()];
+    let mut agents = Vec::new();
+    for place in &places {
+        let mut config = place.config(Direction::Both);
+        // So that documents are let go and loaded again.
+        config.limits.loaded_texts = 1;
+        let agent = place.try_start(&server, config).await.unwrap();
+        agent.equal().await;
+        agents.push(agent);
+    }
+    let rounds = 60;
+    std::thread::scope(|scope| {
+        for (who, place) in places.iter().enumerate() {
+            scope.spawn(move || {
+                for n in 0..rounds {
+                    let file = if n % 3 == 0 { "g" } else { "f" };
+                    let text = place.read(file);
+                    if text.is_empty() {
+                        continue;
+                    }
+                    let at = (n * 7 + who * 3) % 40;
+                    let text = text.replace(
+                        &format!("line {at}\n"),
+                        &format!("line {at}\nagent{who}-{n};\n"),
+                    );
+                    if n % 2 == 0 {
+                        let aside = place.at(&format!("{file}.tmp.1.{n}"));
+                        std::fs::write(&aside, text).unwrap();
+                        std::fs::rename(aside, place.at(file)).unwrap();
+                    } else {
+                        std::fs::write(place.at(file), text).unwrap();
+                    }
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            });
+        }
+        let server = server.clone();
+        scope.spawn(move || {
+            for n in 0..rounds * 2 {
+                let file = if n % 3 == 0 { "f" } else { "g" };
+                server.type_into(file, |text| {
+                    text.replacen(
+                        &format!("line {}\n", n % 40),
+                        &format!("line {}\nperson-{n};\n", n % 40),
+                        1,
+                    )
+                });
+                if n == rounds {
+                    server.set_away(true);
+                    server.set_away(false);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+    });
+    // What one agent writes back the other may have to merge: both are equal when both rest.
+    for _ in 0..3 {
+        for agent in &agents {
+            agent.equal().await;
+        }
+    }
+    for file in ["f", "g"] {
+        let text = server.text(file);
+        for place in &places {
+            assert_eq!(place.read(file), text);
+        }
+        for n in 0..rounds * 2 {
+            let token = format!("person-{n};");
+            let mine = if n % 3 == 0 { "f" } else { "g" };
+            assert_eq!(
+                text.matches(&token).count(),
+                usize::from(file == mine),
+                "{token} in {file}"
+            );
+        }
+        for line in 0..40 {
+            assert_eq!(
+                text.matches(&format!("line {line}\n")).count(),
+                1,
+                "line {line} of {file}"
+            );
+        }
+        let mut tokens: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("agent"))
+            .collect();
+        let all = tokens.len();
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert_eq!(tokens.len(), all, "doubled tokens in {file}");
+    }
+    for agent in agents {
+        agent.finish().await;
+    }
+    let conflicts = server
+        .tree()
+        .keys()
+        .filter(|path| path.contains("conflict"))
+        .count();
+    assert_eq!(conflicts, 0);
+}
