@@ -57,7 +57,7 @@ node examples/live/live.mjs "$url" "$project" "$token" < "$scratch/open" > "$scr
 live=$!
 exec 9> "$scratch/open"
 line_of "$scratch/live.out" "  live: " > /dev/null
-tail -n +1 -f --pid="$live" "$scratch/live.out" &
+tail -n +1 -f --pid="$live" "$scratch/live.out" 9>&- &
 
 mkdir "$scratch/workspace"
 cd "$scratch/workspace"

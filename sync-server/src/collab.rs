@@ -3,20 +3,26 @@
 //! Every address (a document, or one of several providers of it) is authenticated by itself and
 //! has its own seat. A refusal concerns one document; the socket stays.
 
+mod decoder;
+mod document;
 mod documents;
-mod frames;
+mod encoder;
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
+use tokio::time::Instant;
 
 use self::documents::Documents;
-use self::frames::Frames;
-use crate::refusal::Refusal;
+use self::encoder::Encoder;
 use crate::server::AppState;
-use crate::socket::{Incoming, Over, Watch, split, stopping};
+use crate::socket::{self, Incoming, Over, Served, Watch};
 use crate::subscriber::Outbox;
 
 /// The route of Hocuspocus.
@@ -24,65 +30,51 @@ pub fn routes() -> Router<AppState> {
     Router::new().route("/collab", any(serve))
 }
 
-async fn serve(State(state): State<AppState>, upgrade: WebSocketUpgrade) -> Response {
-    let limit = usize::try_from(state.limits.max_update_bytes)
-        .unwrap_or(usize::MAX)
-        .saturating_add(1024);
-    let tasks = state.tasks.clone();
-    upgrade
-        .max_message_size(limit)
-        .max_frame_size(limit)
-        .on_upgrade(move |socket| async move {
-            // Tracked, so that stopping waits for its last words.
-            if let Err(error) = tasks.spawn(run(state, socket)).await {
-                tracing::error!(%error, "a socket's task failed");
-            }
-        })
+async fn serve(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let of_socket = state.clone();
+    socket::accept(&state, &headers, upgrade, |socket| run(of_socket, socket))
 }
 
 async fn run(state: AppState, socket: WebSocket) {
-    let mut watch = Watch::new(state.tokens.revoked(), state.clock, state.stopping.clone());
+    let mut watch = Watch::start(&state);
     let outbox = Outbox::new(state.limits.outbox_bytes);
     let mut documents = Documents::new(state.clone(), outbox.clone());
-    let writing = Frames::new(documents.sinks());
-    let (mut reading, writer) = split(socket, &outbox, state.limits.max_update_bytes, writing);
-    let writer = state.tasks.spawn(writer);
-    loop {
+    let writing = Encoder::new(documents.teller());
+    let mut served = Served::start(&state, socket, &outbox, writing);
+    let reason = loop {
         let (expires_at, deadline) = (documents.expires_at(), documents.deadline());
         let result = tokio::select! {
-            incoming = reading.next() => match incoming {
+            incoming = served.reading.next(), if documents.has_room() => match incoming {
                 Incoming::Frame(frame) => documents.take(&frame).await,
                 Incoming::Refused(refusal) => Err(refusal),
-                Incoming::Gone => break,
+                Incoming::Gone => break None,
             },
-            event = documents.next_event() => {
-                documents.handle(event).await;
-                Ok(())
-            }
-            () = until(deadline) => Err(Refusal::Unauthorised),
+            event = documents.next_event() => documents.handle(event).await,
+            () = until(deadline) => Err(documents.idle()),
             over = watch.over(expires_at) => match over {
-                Over::Revoked(token) => documents.revoked(&token),
-                Over::Expired => documents.expired(),
-                Over::Missed | Over::Stopping => Err(stopping()),
+                Over::Revoked(token) => documents.revoked(token).await,
+                Over::Expired => documents.expired().await,
+                Over::Missed | Over::Stopping => Err(socket::come_back()),
             },
-            () = outbox.closed() => break,
+            // The writer said the last thing.
+            () = outbox.closed() => break None,
         };
         if let Err(refusal) = result {
-            tracing::debug!(%refusal, "a socket is closed");
-            documents.end(refusal);
-            // The writer's end is this socket's.
-            outbox.closed().await;
-            break;
+            break Some(refusal);
         }
+    };
+    if let Some(reason) = reason {
+        tracing::debug!(%reason, "a socket is closed");
+        documents.end(reason);
     }
-    documents.leave().await;
-    outbox.close();
-    if let Err(error) = writer.await {
-        tracing::error!(%error, "a socket's writer failed");
-    }
+    tokio::join!(served.finish(), documents.leave());
 }
 
-async fn until(deadline: Option<tokio::time::Instant>) {
+async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -72,6 +72,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .fallback(|| async { Refusal::NotFound("such address") })
         .method_not_allowed_fallback(|| async { Refusal::Method })
         .layer(axum::middleware::from_fn(linger::linger))
+        .layer(axum::middleware::map_response(problem::in_our_form))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors())
         .layer(TraceLayer::new_for_http().make_span_with(span))

@@ -5,7 +5,7 @@
     reason = "this is the command line"
 )]
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         }
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter);
-    log.with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    log.with_ansi(colours).with_writer(io::stderr).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("the system gives no threads: {error}"), None),

@@ -144,9 +144,16 @@ impl From<access::Refusal> for Refusal {
     }
 }
 
+/// The log has the particulars: paths of the server are nobody else's business.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(format!("the server's storage is in trouble: {error}"))
+        tracing::error!(%error, "the storage is in trouble");
+        let said = match error {
+            StoreError::Full { .. } => "the server's disk is full",
+            StoreError::ReadOnly { .. } => "the server's storage is read-only",
+            _ => "the server's storage is in trouble",
+        };
+        Self::Unavailable(said.into())
     }
 }
 

@@ -1,33 +1,105 @@
 //! What both kinds of sockets share: their life, from upgrade to close.
 //!
-//! One task reads, one writes. The reader takes no frame while too much waits to be written
+//! Owns: accepting, reading frames, noticing that a peer is gone or that its token no longer
+//! counts, and the last words. Must not do: know what a frame says.
+//!
+//! One task reads and one writes. The reader takes no frame while much waits to be written
 //! (backpressure); the writer says something at least every 20 s.
+//!
+//! Invariants:
+//! - A socket that is to end does so within a second, also when its peer reads nothing.
+//! - When a socket's writer ends, for whatever reason, so does the socket.
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod writer;
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::sync::broadcast;
-use tokio::time::timeout;
+use futures_util::stream::SplitStream;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
-use tokio_util::sync::CancellationToken;
 use uspark_shared::codec::DecodeError;
 
-use crate::access::{Grant, TokenId};
+use crate::access::Token;
 use crate::refusal::Refusal;
-use crate::subscriber::{Next, Outbox};
+use crate::server::AppState;
+use crate::subscriber::Outbox;
 
-/// How often a peer is pinged, and told something where nothing else was since the last time:
-/// stable y-websocket reconnects after 30 s without a message, and sees no WebSocket ping.
-const TICK: Duration = Duration::from_secs(10);
-/// How long a peer may be silent: it answers pings.
+pub use watch::{Over, Watch};
+pub use writer::{Frames, Writing};
+
+/// How long a peer may be silent. It answers pings, which come every 10 s.
 const DEAD: Duration = Duration::from_secs(60);
-/// How long one write may take: a peer that reads nothing for so long is dead.
-const WRITE: Duration = Duration::from_secs(30);
-/// Longest reason in a close frame, in bytes.
-const MAX_REASON: usize = 123;
+/// How long saying the last thing may take, and as long again hearing that it arrived.
+const LAST_WORDS: Duration = Duration::from_millis(450);
+/// Bytes of a frame beside the update in it: types, lengths, an address.
+const ENVELOPE: u64 = 1024;
+
+/// Accepts a socket; `serve` runs in a task of the server's.
+///
+/// What is no WebSocket request is refused as HTTP. A client that asked for a subprotocol gets one
+/// of those it named: browsers hang up otherwise.
+pub fn accept<F>(
+    state: &AppState,
+    headers: &HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    serve: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let reason = format!("only WebSockets are served here: {rejection}");
+            return Refusal::Malformed(reason).into_response();
+        }
+    };
+    let offered: Vec<&str> = subprotocols(headers).collect();
+    let is_token = |name: &&&str| name.parse::<Token>().is_ok();
+    if let Some(name) = offered
+        .iter()
+        .find(|name| !is_token(name))
+        .or(offered.first())
+    {
+        upgrade = upgrade.protocols([(*name).to_owned()]);
+    }
+    // What is somewhat too large is read, so that its sender can be told; more cuts the socket.
+    let longest = usize::try_from(state.limits.max_update_bytes.saturating_mul(2));
+    let longest = longest
+        .unwrap_or(usize::MAX)
+        .saturating_add(ENVELOPE as usize);
+    let tasks = state.tasks.clone();
+    upgrade
+        .max_message_size(longest)
+        .max_frame_size(longest)
+        .on_upgrade(move |socket| async move {
+            // Tracked, so that stopping waits for its last words.
+            if let Err(error) = tasks.spawn(serve(socket)).await {
+                tracing::error!(%error, "a socket's task failed");
+            }
+        })
+}
+
+/// The subprotocols that a client named.
+pub fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(',').map(str::trim))
+        .filter(|name| !name.is_empty())
+}
 
 /// What came in.
 #[derive(Debug)]
@@ -40,251 +112,129 @@ pub enum Incoming {
     Gone,
 }
 
-/// The reading half.
+/// The reading half of a socket.
 pub struct Reading {
     stream: SplitStream<WebSocket>,
     outbox: Outbox,
-    /// Longest message, in bytes.
+    /// Longest update, in bytes.
     limit: u64,
+    /// When the peer was last heard of.
+    heard: Instant,
 }
 
-/// How a socket ends.
-#[derive(Debug)]
-pub enum End {
-    /// Somebody else ended it.
-    Quietly,
-    /// With this close code and reason.
-    With(Refusal),
+/// A socket that is being served.
+pub struct Served {
+    /// What it says.
+    pub reading: Reading,
+    writer: JoinHandle<()>,
 }
 
-/// Splits a socket into a reader and the future that writes.
-///
-/// `frames` turns what the outbox holds into frames; its end is the socket's.
-pub fn split<W: Writing>(
-    socket: WebSocket,
-    outbox: &Outbox,
-    limit: u64,
-    writing: W,
-) -> (Reading, impl Future<Output = ()> + Send + 'static + use<W>) {
-    let (sink, stream) = socket.split();
-    let writer = write(sink, outbox.clone(), writing);
-    (
-        Reading {
+impl Served {
+    /// Starts to write what `outbox` holds, as `writing` puts it into frames.
+    pub fn start(
+        state: &AppState,
+        socket: WebSocket,
+        outbox: &Outbox,
+        writing: impl Writing,
+    ) -> Self {
+        let (sink, stream) = socket.split();
+        let writer = state
+            .tasks
+            .spawn(writer::write(sink, outbox.clone(), writing));
+        let reading = Reading {
             stream,
             outbox: outbox.clone(),
-            limit,
-        },
-        writer,
-    )
-}
+            limit: state.limits.max_update_bytes,
+            heard: Instant::now(),
+        };
+        Self { reading, writer }
+    }
 
-/// How one framing writes.
-pub trait Writing: Send + 'static {
-    /// A frame that says nothing.
-    fn keep_alive(&self) -> Bytes;
-
-    /// The frames for something from the outbox; an [`End`] closes the socket after them.
-    fn frames(&mut self, next: Next) -> impl Future<Output = (Vec<Bytes>, Option<End>)> + Send;
+    /// Lets the socket end, once its outbox was ended or its peer is gone.
+    pub async fn finish(self) {
+        let Self {
+            reading,
+            mut writer,
+        } = self;
+        reading.outbox.close();
+        match timeout(LAST_WORDS, &mut writer).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a socket's writer failed"),
+            // The peer reads nothing.
+            Err(_) => writer.abort(),
+        }
+        hear_out(reading.stream).await;
+    }
 }
 
 impl Reading {
-    /// The next frame. Cancelling loses nothing.
+    /// The next frame, as soon as there is room for its consequences. Cancelling loses nothing.
     pub async fn next(&mut self) -> Incoming {
-        self.outbox.has_room().await;
+        if self.outbox.has_room().now_or_never().is_none() {
+            self.outbox.has_room().await;
+            // Nobody listened meanwhile.
+            self.heard = Instant::now();
+        }
         loop {
-            let Ok(message) = timeout(DEAD, self.stream.next()).await else {
+            let Ok(message) = timeout_at(self.heard + DEAD, self.stream.next()).await else {
                 return Incoming::Gone;
             };
+            self.heard = Instant::now();
             return match message {
-                Some(Ok(Message::Binary(bytes))) => Incoming::Frame(bytes),
+                Some(Ok(Message::Binary(frame))) if frame.len() as u64 > self.limit + ENVELOPE => {
+                    Incoming::Refused(Refusal::TooLarge(self.limit))
+                }
+                Some(Ok(Message::Binary(frame))) => Incoming::Frame(frame),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(Message::Text(_))) => {
                     Incoming::Refused(Refusal::Malformed("frames are binary".into()))
                 }
                 Some(Ok(Message::Close(_))) | None => Incoming::Gone,
-                Some(Err(error)) => match error.into_inner().downcast::<tungstenite::Error>() {
-                    Ok(error) if matches!(*error, tungstenite::Error::Capacity(_)) => {
-                        Incoming::Refused(Refusal::TooLarge(self.limit))
-                    }
-                    _ => Incoming::Gone,
-                },
+                Some(Err(error)) => self.broken(error),
             };
         }
     }
-}
 
-impl From<DecodeError> for Refusal {
-    fn from(error: DecodeError) -> Self {
-        Self::Malformed(format!("malformed frame: {error}"))
-    }
-}
-
-async fn write<W: Writing>(
-    mut sink: SplitSink<WebSocket, Message>,
-    outbox: Outbox,
-    mut writing: W,
-) {
-    let mut ticks = tokio::time::interval(TICK);
-    let mut spoke = true;
-    let end = loop {
-        let next = tokio::select! {
-            next = outbox.next() => next,
-            _ = ticks.tick() => {
-                let quiet = (!spoke).then(|| Message::Binary(writing.keep_alive()));
-                spoke = false;
-                if !send(&mut sink, quiet.into_iter().chain([Message::Ping(Bytes::new())])).await {
-                    break End::Quietly;
-                }
-                continue;
+    fn broken(&self, error: axum::Error) -> Incoming {
+        use tungstenite::Error;
+        match error.into_inner().downcast().map(|error| *error) {
+            Ok(Error::Capacity(_)) => Incoming::Refused(Refusal::TooLarge(self.limit)),
+            Ok(Error::Utf8(_)) => Incoming::Refused(Refusal::Malformed("frames are binary".into())),
+            Ok(error @ Error::Protocol(_)) => {
+                tracing::debug!(%error, "a socket broke");
+                Incoming::Gone
             }
-        };
-        let Some(next) = next else { break End::Quietly };
-        let (frames, end) = writing.frames(next).await;
-        spoke |= !frames.is_empty();
-        for frame in frames {
-            if !matches!(
-                timeout(WRITE, sink.feed(Message::Binary(frame))).await,
-                Ok(Ok(()))
-            ) {
-                return;
-            }
+            _ => Incoming::Gone,
         }
-        if let Some(end) = end {
-            break end;
-        }
-        // In batches while behind, at once while not.
-        if outbox.is_idle() && !matches!(timeout(WRITE, sink.flush()).await, Ok(Ok(()))) {
-            return;
-        }
-    };
-    let close = match end {
-        End::Quietly => None,
-        End::With(refusal) => Some(close_frame(&refusal)),
-    };
-    // The peer may be gone already.
-    let _ = timeout(WRITE, sink.send(Message::Close(close))).await;
-    outbox.close();
-}
-
-async fn send(
-    sink: &mut SplitSink<WebSocket, Message>,
-    messages: impl Iterator<Item = Message>,
-) -> bool {
-    for message in messages {
-        if !matches!(timeout(WRITE, sink.send(message)).await, Ok(Ok(()))) {
-            return false;
-        }
-    }
-    true
-}
-
-fn close_frame(refusal: &Refusal) -> CloseFrame {
-    let mut reason = refusal.to_string();
-    let mut cut = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    reason.truncate(cut);
-    CloseFrame {
-        code: refusal.close_code(),
-        reason: reason.into(),
     }
 }
 
 /// Closes a socket that was never served, so that a browser can tell why.
 pub async fn turn_away(mut socket: WebSocket, first: Bytes, refusal: &Refusal) {
+    let close = Message::Close(Some(writer::close_frame(refusal)));
+    let told = async {
+        socket.send(Message::Binary(first)).await?;
+        socket.send(close).await
+    };
     // The peer may be gone already; then there is nobody to tell.
-    let _ = timeout(WRITE, socket.send(Message::Binary(first))).await;
-    let _ = timeout(
-        WRITE,
-        socket.send(Message::Close(Some(close_frame(refusal)))),
-    )
-    .await;
-    // Its close frame, so that ours arrives before the connection is reset.
-    let _ = timeout(Duration::from_secs(1), async {
-        while let Some(Ok(_)) = socket.recv().await {}
-    })
-    .await;
+    let _ = timeout(LAST_WORDS, told).await;
+    hear_out(socket).await;
 }
 
-/// Longest that a token's end is waited for at a time: the clock may be set meanwhile.
-const CLOCK_CHECK: Duration = Duration::from_secs(60);
-
-/// Watches over the right to be connected.
-pub struct Watch {
-    revoked: broadcast::Receiver<TokenId>,
-    clock: fn() -> u64,
-    stopping: CancellationToken,
-}
-
-/// Why a token no longer counts, or that everything ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Over {
-    /// This token was revoked.
-    Revoked(TokenId),
-    /// Revocations were missed: every token must be looked at again.
-    Missed,
-    /// Some token's time is over.
-    Expired,
-    /// The server stops.
-    Stopping,
-}
-
-impl Watch {
-    /// `revoked` was taken before the token was looked at.
-    pub fn new(
-        revoked: broadcast::Receiver<TokenId>,
-        clock: fn() -> u64,
-        stopping: CancellationToken,
-    ) -> Self {
-        Self {
-            revoked,
-            clock,
-            stopping,
-        }
-    }
-
-    /// Waits for the next thing that ends something; `expires_at` is in milliseconds since 1970.
-    pub async fn over(&mut self, expires_at: Option<u64>) -> Over {
-        tokio::select! {
-            revoked = self.revoked.recv() => match revoked {
-                Ok(id) => Over::Revoked(id),
-                Err(broadcast::error::RecvError::Lagged(_)) => Over::Missed,
-                // The server is going.
-                Err(broadcast::error::RecvError::Closed) => Over::Stopping,
-            },
-            () = until(expires_at, self.clock) => Over::Expired,
-            () = self.stopping.cancelled() => Over::Stopping,
-        }
-    }
-
-    /// The same for a socket with a single token.
-    pub async fn over_for(&mut self, grant: &Grant) -> Refusal {
-        loop {
-            match self.over(grant.expires_at).await {
-                Over::Revoked(id) if id != grant.token_id => {}
-                Over::Revoked(_) | Over::Expired => return Refusal::Unauthorised,
-                // Its client comes back, and is looked at again.
-                Over::Missed | Over::Stopping => return stopping(),
-            }
-        }
-    }
+/// Takes what still comes, up to the peer's own close frame: were it left unread, the connection
+/// would be reset, and our last words with it.
+async fn hear_out(mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin) {
+    let heard = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = timeout(LAST_WORDS, heard).await;
 }
 
 /// What a socket that may come back is told.
-pub fn stopping() -> Refusal {
+pub fn come_back() -> Refusal {
     Refusal::Unavailable("the server is stopping or busy: come back".into())
 }
 
-async fn until(end: Option<u64>, clock: fn() -> u64) {
-    let Some(end) = end else {
-        return std::future::pending().await;
-    };
-    loop {
-        let left = end.saturating_sub(clock());
-        if left == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(left).min(CLOCK_CHECK)).await;
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(format!("malformed frame: {error}"))
     }
 }

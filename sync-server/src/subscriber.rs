@@ -69,8 +69,10 @@ pub enum Outgoing {
     Pong,
     /// A JSON text of ours, on `/collab` only.
     Stateless(String),
-    /// The document is over for this seat.
-    Refused(Refusal),
+    /// The document is over for this seat; without one, for a client that never had a seat.
+    Refused(Option<SeatId>, Refusal),
+    /// The connection is over.
+    End(Refusal),
 }
 
 /// What a connection should do next.
@@ -164,7 +166,8 @@ impl Outgoing {
             Self::Broadcast(broadcast) => broadcast.payload.len(),
             Self::Step1(bytes) | Self::Step2(bytes) => bytes.len(),
             Self::Stateless(text) => text.len(),
-            Self::Authenticated { .. } | Self::Status(_) | Self::Pong | Self::Refused(_) => 0,
+            Self::Authenticated { .. } | Self::Status(_) | Self::Pong => 0,
+            Self::Refused(..) | Self::End(_) => 0,
         }
     }
 }
@@ -232,19 +235,22 @@ impl Outbox {
         self.0.wake.notify_one();
     }
 
-    /// Ends a seat's lag with the diff since the state that it has, computed by `diff`.
+    /// Ends a seat's lag with the diff since the state that it has, computed by `diff`; `false` if
+    /// there is none, and so a gap.
     pub fn caught_up(
         &self,
         (seat, document): (SeatId, DocumentName),
         address: &Arc<str>,
         diff: impl FnOnce(&Bytes) -> Option<Arc<Broadcast>>,
-    ) {
+    ) -> bool {
         let Some(lag) = self.state().lagging.remove(&(seat, document)) else {
-            return;
+            return true;
         };
-        if let Some(broadcast) = diff(&lag.since) {
-            self.push(address, Outgoing::Broadcast(broadcast));
-        }
+        let Some(broadcast) = diff(&lag.since) else {
+            return false;
+        };
+        self.push(address, Outgoing::Broadcast(broadcast));
+        true
     }
 
     /// Forgets a seat that was left.
@@ -288,6 +294,25 @@ impl Outbox {
         self.0.wake.notify_one();
         self.0.room.notify_one();
         self.0.closed.cancel();
+    }
+
+    /// Drops what is queued, tells these addresses and then the connection that they are over, and
+    /// takes no more.
+    pub fn end(&self, addresses: impl IntoIterator<Item = Arc<str>>, reason: Refusal) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.closed = true;
+        state.lagging.clear();
+        state.bytes = 0;
+        let refused = |address| (address, Outgoing::Refused(None, reason.clone()));
+        state.queue = addresses.into_iter().map(refused).collect();
+        state
+            .queue
+            .push_back((Arc::from(""), Outgoing::End(reason)));
+        self.0.wake.notify_one();
+        self.0.room.notify_one();
     }
 
     /// Waits until somebody closed it.
@@ -343,10 +368,11 @@ mod tests {
             Some(Next::Send(_, Outgoing::Broadcast(_)))
         ));
         assert!(matches!(outbox.next().await, Some(Next::CatchUp(s, _)) if s == seat));
-        outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
+        let caught_up = outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
             assert_eq!(since, "sv");
             Some(update(b"diff"))
         });
+        assert!(caught_up);
         push(b"after");
         assert!(matches!(
             outbox.next().await,
@@ -360,6 +386,27 @@ mod tests {
         }
         outbox.close();
         assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_comes_before_what_is_queued_and_nothing_after_it() {
+        let outbox = Outbox::new(10);
+        let (seat, address) = (SeatId::fresh(), Arc::<str>::from("p/d"));
+        for _ in 0..3 {
+            outbox.push_broadcast(seat, &address, &update(b"12345678"), &Bytes::new());
+        }
+        outbox.end([Arc::clone(&address)], Refusal::Unauthorised);
+        outbox.push(&address, Outgoing::Status(true));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(a, Outgoing::Refused(None, Refusal::Unauthorised))) if a == address
+        ));
+        assert!(matches!(
+            outbox.next().await,
+            Some(Next::Send(_, Outgoing::End(Refusal::Unauthorised)))
+        ));
+        assert!(outbox.next().await.is_none());
+        outbox.has_room().await;
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! `/ws/{project}` and `/ws/{project}/{doc}`: y-websocket, one document on a socket.
+//!
+//! Owns: who is let in, and the frames. A socket without a right is accepted, told so and closed,
+//! because a browser cannot see why an upgrade was refused.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, RawQuery, State};
-use axum::http::HeaderMap;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
@@ -13,90 +20,62 @@ use uspark_shared::codec::awareness::KEEP_ALIVE_FRAME;
 use uspark_shared::codec::message::{Message, SyncMessage, decode_frame};
 use uspark_shared::id::DocumentName;
 
-use crate::access::{Access, Grant};
+use crate::access::{Access, Grant, Token};
 use crate::project::{Attribution, ProjectHandle, Seat, SeatAck, SeatMessage};
 use crate::refusal::Refusal;
 use crate::server::AppState;
-use crate::socket::{End, Incoming, Watch, Writing, split, turn_away};
+use crate::socket::{self, Frames, Incoming, Reading, Served, Watch, Writing};
 use crate::subscriber::{Next, Outbox, Outgoing, SeatId};
+
+/// What a reader is told when it writes. Its socket stays.
+const READ_ONLY: &str = "this token may read, not write: the change was not taken";
 
 /// The routes of y-websocket.
 pub fn routes() -> Router<AppState> {
     Router::new()
-        .route("/ws/{project}", any(project))
-        .route("/ws/{project}/{doc}", any(text))
+        .route("/ws/{project}", any(serve))
+        .route("/ws/{project}/{doc}", any(serve))
 }
 
-async fn project(
+async fn serve(
     State(state): State<AppState>,
-    Path(project): Path<String>,
+    uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    serve(
-        state,
-        project,
-        token_of(query.as_deref(), &headers),
-        upgrade,
-    )
+    // No character of a name is ever escaped, so what is escaped is no name.
+    let name = uri.path().trim_start_matches("/ws/").to_owned();
+    let token = token_of(query.as_deref(), &headers);
+    let connection = Connection {
+        state: state.clone(),
+        name,
+        token,
+    };
+    socket::accept(&state, &headers, upgrade, |socket| connection.run(socket))
 }
 
-async fn text(
-    State(state): State<AppState>,
-    Path((project, doc)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    serve(
-        state,
-        format!("{project}/{doc}"),
-        token_of(query.as_deref(), &headers),
-        upgrade,
-    )
-}
-
-/// Browsers cannot set headers on a socket, so the query counts too. It is never logged.
+/// The token in the header; in the query or a subprotocol, which is all that browsers can set.
 fn token_of(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
-    let bearer = headers
-        .get(axum::http::header::AUTHORIZATION)
-        .and_then(|value| {
-            let value = value.to_str().ok()?;
-            Some(value.strip_prefix("Bearer ")?.trim().to_owned())
-        });
-    // A token is letters, digits, `_` and `-`: nothing in it is ever escaped.
+    let in_header = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned())
+    });
+    // Nothing in a token is ever escaped either.
     let in_query = || {
         let mut pairs = query?.split('&');
-        pairs
-            .find_map(|pair| pair.strip_prefix("token="))
+        let token = pairs.find_map(|pair| pair.strip_prefix("token="))?;
+        Some(token.to_owned())
+    };
+    let in_subprotocol = || {
+        let mut names = socket::subprotocols(headers);
+        names
+            .find(|name| name.parse::<Token>().is_ok())
             .map(str::to_owned)
     };
-    bearer.or_else(in_query)
-}
-
-fn serve(
-    state: AppState,
-    name: String,
-    token: Option<String>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let limit = state.limits.max_update_bytes;
-    let frame_limit = usize::try_from(limit)
-        .unwrap_or(usize::MAX)
-        .saturating_add(64);
-    let tasks = state.tasks.clone();
-    upgrade
-        .max_message_size(frame_limit)
-        .max_frame_size(frame_limit)
-        .on_upgrade(move |socket| async move {
-            // Tracked, so that stopping waits for its last words.
-            let connection = Connection { state, name, token };
-            let served = tasks.spawn(connection.run(socket));
-            if let Err(error) = served.await {
-                tracing::error!(%error, "a socket's task failed");
-            }
-        })
+    in_header.or_else(in_query).or_else(in_subprotocol)
 }
 
 struct Connection {
@@ -105,86 +84,102 @@ struct Connection {
     token: Option<String>,
 }
 
+/// A seat that was taken, and what it was given for.
+struct Joined {
+    handle: ProjectHandle,
+    seat: SeatId,
+    grant: Grant,
+}
+
 impl Connection {
     async fn run(self, socket: WebSocket) {
-        // Before the token is looked at, so that no revocation falls in between.
-        let revoked = self.state.tokens.revoked();
+        let mut watch = Watch::start(&self.state);
         let outbox = Outbox::new(self.state.limits.outbox_bytes);
-        let (handle, id, grant) = match self.join(&outbox).await {
+        let joined = tokio::select! {
+            joined = self.join(&outbox) => joined,
+            () = self.state.stopping.cancelled() => Err(socket::come_back()),
+        };
+        let Joined {
+            handle,
+            seat,
+            grant,
+        } = match joined {
             Ok(joined) => joined,
             Err(refusal) => {
-                tracing::debug!(document = self.name, %refusal, "a socket was turned away");
+                tracing::debug!(document = self.name, %refusal, "a socket is turned away");
                 let reason = refusal.to_string();
-                turn_away(
-                    socket,
-                    Message::AuthDenied(&reason).encode().into(),
-                    &refusal,
-                )
-                .await;
+                let denied = Message::AuthDenied(&reason).encode();
+                socket::turn_away(socket, denied.into(), &refusal).await;
                 return;
             }
         };
-        let writing = Frames {
+        let writing = Encoder {
             handle: handle.clone(),
         };
-        let limit = self.state.limits.max_update_bytes;
-        let (mut reading, writer) = split(socket, &outbox, limit, writing);
-        let writer = self.state.tasks.spawn(writer);
-        let (clock, stopping) = (self.state.clock, self.state.stopping.clone());
-        let mut watch = Watch::new(revoked, clock, stopping);
-        loop {
-            let refusal = tokio::select! {
-                incoming = reading.next() => match incoming {
-                    Incoming::Frame(frame) => match take(&handle, id, &frame).await {
-                        Ok(()) => continue,
-                        Err(refusal) => refusal,
-                    },
-                    Incoming::Refused(refusal) => refusal,
-                    Incoming::Gone => break,
-                },
-                refusal = watch.over_for(&grant) => refusal,
-                () = outbox.closed() => break,
-            };
-            outbox.push(&Arc::from(self.name.as_str()), Outgoing::Refused(refusal));
-            // The writer's end is this socket's.
-            outbox.closed().await;
-            break;
+        let mut served = Served::start(&self.state, socket, &outbox, writing);
+        let reason = tokio::select! {
+            reason = read(&mut served.reading, &outbox, &handle, seat) => reason,
+            reason = watch.over_for(&grant) => Some(reason),
+            // The writer said the last thing.
+            () = outbox.closed() => None,
+        };
+        if let Some(reason) = reason {
+            tracing::debug!(document = self.name, %reason, "a socket is closed");
+            outbox.end([], reason);
         }
-        handle.leave(id).await;
-        outbox.close();
-        if let Err(error) = writer.await {
-            tracing::error!(%error, "a socket's writer failed");
-        }
+        tokio::join!(served.finish(), handle.leave(seat));
     }
 
-    async fn join(&self, outbox: &Outbox) -> Result<(ProjectHandle, SeatId, Grant), Refusal> {
+    async fn join(&self, outbox: &Outbox) -> Result<Joined, Refusal> {
         let name: DocumentName = self.name.parse()?;
         let token = self.token.as_deref().ok_or(Refusal::Unauthorised)?;
-        let grant = self
-            .state
-            .tokens
-            .verify(token, (self.state.clock)())
-            .await?;
+        let tokens = &self.state.tokens;
+        let grant = tokens.verify(token, (self.state.clock)()).await?;
         grant.allows(&name.project, Access::Read)?;
         let seat = Seat {
             id: SeatId::fresh(),
-            address: self.name.as_str().into(),
+            address: Arc::from(self.name.as_str()),
             outbox: outbox.clone(),
             ack: SeatAck::Echo,
             may_write: grant.allows(&name.project, Access::Write).is_ok(),
             who: Attribution::of(&grant),
         };
         let id = seat.id;
-        let handle = self
-            .state
-            .projects
-            .join(&name.project, name.text, seat)
-            .await?;
-        Ok((handle, id, grant))
+        let projects = &self.state.projects;
+        let handle = projects.join(&name.project, name.text, seat).await?;
+        Ok(Joined {
+            handle,
+            seat: id,
+            grant,
+        })
     }
 }
 
-async fn take(handle: &ProjectHandle, seat: SeatId, frame: &Bytes) -> Result<(), Refusal> {
+/// Takes frames until there are no more, and gives why.
+async fn read(
+    reading: &mut Reading,
+    outbox: &Outbox,
+    handle: &ProjectHandle,
+    seat: SeatId,
+) -> Option<Refusal> {
+    loop {
+        let taken = match reading.next().await {
+            Incoming::Frame(frame) => take(&frame, outbox, handle, seat).await,
+            Incoming::Refused(refusal) => Err(refusal),
+            Incoming::Gone => return None,
+        };
+        if let Err(refusal) = taken {
+            return Some(refusal);
+        }
+    }
+}
+
+async fn take(
+    frame: &Bytes,
+    outbox: &Outbox,
+    handle: &ProjectHandle,
+    seat: SeatId,
+) -> Result<(), Refusal> {
     for message in decode_frame(frame)? {
         let message = match message {
             Message::Sync(SyncMessage::Step1(body)) => SeatMessage::Step1(frame.slice_ref(body)),
@@ -196,56 +191,61 @@ async fn take(handle: &ProjectHandle, seat: SeatId, frame: &Bytes) -> Result<(),
             // Of no meaning to a server, or of a protocol that we do not speak.
             Message::AuthDenied(_) | Message::Unknown(_) => continue,
         };
+        // Many small questions in one frame may have large answers.
+        outbox.has_room().await;
         if !handle.message(seat, message).await {
-            return Err(Refusal::Unavailable("the project is loaded again".into()));
+            return Err(socket::come_back());
         }
     }
     Ok(())
 }
 
-/// The frames of y-websocket.
-struct Frames {
+/// Writes frames of y-websocket.
+struct Encoder {
     handle: ProjectHandle,
 }
 
-impl Writing for Frames {
+impl Writing for Encoder {
     fn keep_alive(&self) -> Bytes {
         Bytes::from_static(KEEP_ALIVE_FRAME)
     }
 
-    async fn frames(&mut self, next: Next) -> (Vec<Bytes>, Option<End>) {
+    async fn frames(&mut self, next: Next) -> Frames {
         let outgoing = match next {
             Next::Send(_, outgoing) => outgoing,
             Next::CatchUp(seat, name) => {
+                // If the owner is gone, the reader notices too.
                 self.handle
                     .message(seat, SeatMessage::CatchUp(name.text))
                     .await;
-                return (Vec::new(), None);
+                return Frames::default();
             }
         };
-        let frame = match outgoing {
-            Outgoing::Broadcast(broadcast) => broadcast.websocket_frame(),
-            Outgoing::Step1(body) => Message::Sync(SyncMessage::Step1(&body)).encode().into(),
-            Outgoing::Step2(body) => Message::Sync(SyncMessage::Step2(&body)).encode().into(),
-            // The echo is what says that an update is durable.
+        match outgoing {
+            Outgoing::Broadcast(broadcast) => Frames::one(broadcast.websocket_frame()),
+            Outgoing::Step1(body) => Frames::one(Message::Sync(SyncMessage::Step1(&body)).encode()),
+            Outgoing::Step2(body) => Frames::one(Message::Sync(SyncMessage::Step2(&body)).encode()),
+            Outgoing::Status(false) => Frames::one(Message::AuthDenied(READ_ONLY).encode()),
+            Outgoing::Refused(_, refusal) | Outgoing::End(refusal) => last(refusal),
+            // The echo says that an update is durable; the others are of `/collab`.
             Outgoing::Status(true)
             | Outgoing::Stateless(_)
             | Outgoing::Pong
-            | Outgoing::Authenticated { .. } => {
-                return (Vec::new(), None);
-            }
-            Outgoing::Status(false) => {
-                let reason = "this token may read, not write; the change was not taken";
-                Message::AuthDenied(reason).encode().into()
-            }
-            Outgoing::Refused(refusal) => {
-                let reason = refusal.to_string();
-                let denied = refusal
-                    .is_final()
-                    .then(|| Message::AuthDenied(&reason).encode().into());
-                return (denied.into_iter().collect(), Some(End::With(refusal)));
-            }
-        };
-        (vec![frame], None)
+            | Outgoing::Authenticated { .. } => Frames::default(),
+        }
+    }
+}
+
+/// A refusal that is final is told as a message too: older clients show it, and then come back
+/// whatever the close code is.
+fn last(refusal: Refusal) -> Frames {
+    let mut frames = Vec::new();
+    if refusal.is_final() {
+        let reason = refusal.to_string();
+        frames.push(Message::AuthDenied(&reason).encode().into());
+    }
+    Frames {
+        frames,
+        end: Some(refusal),
     }
 }

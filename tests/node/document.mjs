@@ -95,6 +95,14 @@ export function documentCommands (connect) {
     texts: request => document(request).doc.getMap('texts').toJSON(),
     setFile: request => { files(request).set(request.path, request.value) },
     removeFile: request => { files(request).delete(request.path) },
+    // One transaction: the document never has two paths, nor none.
+    renameFile: request => {
+      const map = files(request)
+      map.doc.transact(() => {
+        map.set(request.to, map.get(request.from))
+        map.delete(request.from)
+      })
+    },
     waitFile: async request => {
       const map = files(request)
       const gone = request.gone === true

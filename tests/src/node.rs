@@ -4,14 +4,21 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
     process::{ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use crate::{Project, process::Group, programs::node_package};
+use crate::{
+    Project,
+    process::{Group, collect, show_if_panicking, text_of},
+    programs::node_package,
+};
 
 /// Longer than a script waits for anything by itself, so that the script says what was missing.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +31,8 @@ pub struct Node {
     /// Answers that came while another was awaited.
     early: HashMap<u64, Value>,
     next: u64,
+    /// What the script, and the libraries in it, said on stderr.
+    said: Arc<Mutex<Vec<u8>>>,
     _group: Group,
 }
 
@@ -70,7 +79,14 @@ impl Node {
             .arg(node_package().join(script))
             .args(args)
             .env_remove("NODE_OPTIONS");
-        let mut group = Group::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let mut group = Group::start(
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
+        let said = Arc::default();
+        collect(group.child.stderr.take().expect("stderr is piped"), &said);
         let stdin = group.child.stdin.take().expect("stdin is piped");
         let stdout = BufReader::new(group.child.stdout.take().expect("stdout is piped"));
         let (sender, answers) = channel();
@@ -90,6 +106,7 @@ impl Node {
             answers,
             early: HashMap::new(),
             next: 0,
+            said,
             _group: group,
         }
     }
@@ -146,6 +163,12 @@ impl Node {
             let id = answer["id"].as_u64().expect("an answer names its request");
             self.early.insert(id, answer);
         }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        show_if_panicking(&self.script, &text_of(&self.said));
     }
 }
 

@@ -225,12 +225,19 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Shows what the process said last when the test has failed.
-    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- {} wrote on stderr:\n{}", self.name, self.stderr());
-        }
+        show_if_panicking(&self.name, &self.stderr());
+    }
+}
+
+/// Shows what a process said last when the test has failed.
+#[expect(
+    clippy::print_stderr,
+    reason = "the test runner shows it with the failure"
+)]
+pub(crate) fn show_if_panicking(name: &str, said: &str) {
+    if thread::panicking() && !said.is_empty() {
+        eprintln!("--- {name} wrote on stderr:\n{said}");
     }
 }
 
@@ -258,7 +265,10 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ended {
     }
 }
 
-fn collect(source: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+pub(crate) fn collect(
+    source: impl Read + Send + 'static,
+    into: &Arc<Mutex<Vec<u8>>>,
+) -> JoinHandle<()> {
     let into = Arc::clone(into);
     thread::spawn(move || {
         let mut source = BufReader::new(source);
@@ -276,7 +286,7 @@ fn collect(source: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> Jo
     })
 }
 
-fn text_of(bytes: &Mutex<Vec<u8>>) -> String {
+pub(crate) fn text_of(bytes: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&bytes.lock().expect("a reader does not panic")).into_owned()
 }
 

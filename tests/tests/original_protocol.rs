@@ -17,6 +17,7 @@ fn opened(project: &Project) -> (Node, Node, String) {
 
     let mut editor = Node::client(project);
     editor.call("open", json!({"document": document}));
+    editor.call("forget", json!({"document": document}));
     editor.call(
         "insert",
         json!({"document": document, "after": "three", "text": ", typed by a person"}),

@@ -248,12 +248,13 @@ fn a_client_makes_renames_and_deletes_files_and_the_agents_disk_follows() {
     client.call("open", json!({"document": project.id}));
     let entry = client.call("files", json!({"document": project.id}))["old-name.txt"].take();
     client.call(
-        "setFile",
-        json!({"document": project.id, "path": "sub/new-name.txt", "value": entry}),
+        "renameFile",
+        json!({"document": project.id, "from": "old-name.txt", "to": "sub/new-name.txt"}),
     );
-    for path in ["old-name.txt", "deleted.txt"] {
-        client.call("removeFile", json!({"document": project.id, "path": path}));
-    }
+    client.call(
+        "removeFile",
+        json!({"document": project.id, "path": "deleted.txt"}),
+    );
     client.call(
         "setFile",
         json!({"document": project.id, "path": "link", "value": {"link": "sub/new-name.txt"}}),

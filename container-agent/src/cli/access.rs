@@ -5,7 +5,7 @@ use uspark_shared::id::ProjectId;
 
 use super::failure::Failure;
 use super::place::Connection;
-use crate::api::{Access, ApiError, TokenInfo};
+use crate::api::{Access, ApiError, Refusal, TokenInfo};
 
 /// Why a command may not begin.
 #[derive(Debug)]
@@ -25,7 +25,14 @@ pub async fn check(
     let api = connection.api()?;
     let (token, found) = tokio::join!(api.token_info(), api.check_project(project));
     suits(&token?, project, need).map_err(Denied::ForGood)?;
-    Ok(found?)
+    match found {
+        Err(error) if error.refusal() == Some(Refusal::NotFound) => {
+            let failure = Failure::new(format!("there is no project `{project}` for this token"));
+            let hint = "check the id; `uspark auth status` says what the token is for";
+            Err(Denied::ForGood(failure.hint(hint)))
+        }
+        found => Ok(found?),
+    }
 }
 
 fn suits(token: &TokenInfo, project: &ProjectId, need: Access) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
+use uspark_shared::path::FilePath;
 
 use super::args;
 use super::failure::Failure;
@@ -11,6 +12,7 @@ use super::output::{Output, not_equal, of, warnings};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
+use crate::disk::observe::UNREADABLE;
 use crate::engine::Direction;
 
 /// Which of the two.
@@ -60,14 +62,17 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
             .skipped
             .iter()
             .find(|skipped| {
-                named
-                    .iter()
-                    .any(|named| skipped.path.as_deref() == Some(named.as_str()))
+                let is_named = |named: &FilePath| skipped.path.as_deref() == Some(named.as_str());
+                skipped.why == UNREADABLE || named.iter().any(is_named)
             })
             .map(|skipped| {
                 let path = skipped.path.as_deref().unwrap_or_default();
-                Failure::new(format!("cannot {command} {path}: {}", skipped.why))
-                    .hint("check the name, or leave it out")
+                Failure::new(format!("cannot {command} {path}: {}", skipped.why)).hint(
+                    match skipped.why == UNREADABLE {
+                        true => "give this user the right to read it, or name it in .usparkignore",
+                        false => "check the name, or leave it out",
+                    },
+                )
             }),
         false => Some(not_equal(
             report,

@@ -14,6 +14,10 @@ use uspark_shared::text::{MAX_GROWN_TEXT_BYTES, as_grown_text};
 use super::lease::{Writers, writers};
 use super::{DiskError, Root, TEMP_PREFIX, kind_of};
 
+/// Why a file or directory that is not ours to read is not synced. Unlike a pipe or a socket, it
+/// is one that somebody will miss.
+pub const UNREADABLE: &str = "cannot be read: permission denied";
+
 /// A file whose last change is younger than this may change again within one tick of the kernel's
 /// clock (at most 10 ms) and show the same times: its fingerprint is not to be trusted later.
 const RACY: Duration = Duration::from_millis(20);
@@ -140,7 +144,7 @@ impl Root {
                     Err(DiskError::Io { source, .. })
                         if source.kind() == io::ErrorKind::PermissionDenied =>
                     {
-                        Ok(unsyncable("a directory that may not be read"))
+                        Ok(unsyncable(UNREADABLE))
                     }
                     Err(error) => Err(error),
                 };
@@ -180,7 +184,7 @@ impl Root {
             Err(source) if is_absence(source) => return self.absent(),
             Err(Errno::LOOP | Errno::NXIO) => return Ok(Seen::Busy),
             Err(Errno::ACCESS | Errno::PERM) => {
-                return Ok(unsyncable("cannot be read: permission denied"));
+                return Ok(unsyncable(UNREADABLE));
             }
             Err(source) => return Err(DiskError::new("open", path, source)),
         };

@@ -74,6 +74,7 @@ impl Barrier {
 
 impl Engine {
     pub(super) fn begin_barrier(&mut self, deadline: Instant, reply: oneshot::Sender<Report>) {
+        self.works.retry_failed(Instant::now());
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {

@@ -18,6 +18,10 @@ use crate::disk::observe::Fingerprint;
 use crate::disk::swap::TempName;
 use crate::watch::Urgency;
 
+/// Failures in a row after which a path is still tried again, but nobody waits for it any more: a
+/// full disk is told at once, not at the end of everybody's patience.
+const TRIES_BEFORE_GIVEN_UP: u32 = 3;
+
 /// What is known about a path that is worked on.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -226,6 +230,24 @@ impl Works {
         }
     }
 
+    /// Tries everything that failed again now: somebody waits for it.
+    pub fn retry_failed(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        for (path, work) in &mut self.works {
+            if let Some(Trouble {
+                retry_at: Some(at), ..
+            }) = &mut work.trouble
+            {
+                *at = now;
+                work.tries = 0;
+                failed.push(path.clone());
+            }
+        }
+        for path in failed {
+            self.wake(&path);
+        }
+    }
+
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
@@ -287,10 +309,10 @@ impl Works {
     /// Whether a path that was marked up to `mark` is still being worked on, and not given up.
     pub fn any_since(&self, mark: u64) -> bool {
         let waits = |work: &Work| {
-            let given_up = work
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| trouble.retry_at.is_none() && !work.busy);
+            let failing = work.trouble.as_ref().is_some_and(|trouble| {
+                trouble.retry_at.is_none() || work.tries >= TRIES_BEFORE_GIVEN_UP
+            });
+            let given_up = failing && !work.busy;
             work.since <= mark && !given_up
         };
         self.works.values().any(waits)

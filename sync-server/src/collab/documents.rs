@@ -1,4 +1,8 @@
 //! The documents of one `/collab` socket: who is authenticated where, and what waits for that.
+//!
+//! Invariants: a document has at most one seat; a message waits for its document's token and is
+//! then delivered in order, or dropped with the refusal; what waits is bounded; no token that was
+//! revoked while a document was being joined opens it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,360 +14,378 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use uspark_shared::codec::collab::{Address, ClientAuth, ClientFrame, CollabFrame, CollabMessage};
-use uspark_shared::codec::message::SyncMessage;
 
-use super::frames::Told;
-use crate::access::{Access, Grant, TokenId};
-use crate::project::{Attribution, By, ProjectHandle, Seat, SeatAck, SeatMessage};
+use super::decoder::{Said, decode};
+use super::document::{Document, Joined, Open, cost};
+use super::encoder::Told;
+use crate::access::{Grant, TokenId};
+use crate::project::SeatMessage;
 use crate::refusal::Refusal;
 use crate::server::AppState;
-use crate::socket::stopping;
-use crate::subscriber::{Outbox, Outgoing, SeatId};
+use crate::subscriber::{Outbox, Outgoing};
 
-/// How long a socket may stay without a document.
-const FIRST_AUTH: Duration = Duration::from_secs(60);
-/// Documents spoken of before their token came; Hocuspocus allows as many.
+/// How long a socket may be without a document.
+const IDLE: Duration = Duration::from_secs(60);
+/// Documents of one socket: more than anybody opens, and a bound.
+const MAX_DOCUMENTS: usize = 10_000;
+/// Documents spoken of before their token came, and messages for one of them: Hocuspocus' limits.
 const MAX_UNAUTHENTICATED: usize = 100;
-/// Bytes that may wait for tokens and loading documents. More wait in the socket.
+const MAX_QUEUED: usize = 1000;
+/// Bytes that may wait for tokens and for documents being loaded. For the former more is refused,
+/// for the latter more stays in the socket.
 const MAX_QUEUED_BYTES: usize = 5 << 20;
+/// Documents being joined at a time. More stay in the socket.
+const MAX_JOINING: usize = 100;
 
 /// The documents of a socket, by address.
 pub struct Documents {
     state: AppState,
     outbox: Outbox,
     documents: HashMap<Arc<str>, Document>,
-    joining: FuturesUnordered<BoxFuture<'static, Event>>,
+    joining: FuturesUnordered<BoxFuture<'static, Joined>>,
+    attempts: u64,
     queued_bytes: usize,
-    since: Instant,
+    /// Tokens that were revoked while documents were being joined.
+    revoked: Vec<TokenId>,
+    /// When the first of the tokens in use ends.
+    expires_at: Option<u64>,
+    /// Since when no document is open or being joined.
+    idle_since: Option<Instant>,
+    was_used: bool,
     /// Unbounded: the writer says one thing for each document that ends or lags.
     told: mpsc::UnboundedReceiver<Told>,
     teller: mpsc::UnboundedSender<Told>,
 }
 
-enum Document {
-    /// Spoken of, but no token came.
-    Unauthenticated(Vec<SeatMessage>),
-    /// Its token is being checked, or it is being loaded.
-    Joining(Vec<SeatMessage>),
-    Open(Open),
-}
-
 /// What happened beside the socket.
 pub enum Event {
-    /// A document was joined, or not.
-    Joined(Arc<str>, Result<Open, Refusal>),
+    /// A token was looked at, and its document joined.
+    Joined(Joined),
     /// The writer saw something.
     Told(Told),
-}
-
-/// A document that was joined.
-pub struct Open {
-    handle: ProjectHandle,
-    seat: SeatId,
-    grant: Grant,
 }
 
 impl Documents {
     /// None yet.
     pub fn new(state: AppState, outbox: Outbox) -> Self {
         let (teller, told) = mpsc::unbounded_channel();
-        let (documents, joining) = (HashMap::new(), FuturesUnordered::new());
         Self {
             state,
             outbox,
-            documents,
-            joining,
+            documents: HashMap::new(),
+            joining: FuturesUnordered::new(),
+            attempts: 0,
             queued_bytes: 0,
-            since: Instant::now(),
+            revoked: Vec::new(),
+            expires_at: None,
+            idle_since: Some(Instant::now()),
+            was_used: false,
             told,
             teller,
         }
     }
 
     /// Where the writer reports what it saw.
-    pub fn sinks(&self) -> mpsc::UnboundedSender<Told> {
+    pub fn teller(&self) -> mpsc::UnboundedSender<Told> {
         self.teller.clone()
+    }
+
+    /// Whether another frame may be taken before something happened beside the socket.
+    pub fn has_room(&self) -> bool {
+        self.joining.is_empty()
+            || (self.joining.len() < MAX_JOINING && self.queued_bytes < MAX_QUEUED_BYTES)
+    }
+
+    /// When a socket of no use is to be closed.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.idle_since.map(|since| since + IDLE)
+    }
+
+    /// What such a socket is told.
+    pub fn idle(&self) -> Refusal {
+        if self.was_used {
+            Refusal::Unavailable("no document is open here: come back with one".into())
+        } else {
+            Refusal::Unauthorised
+        }
+    }
+
+    /// When the first of the tokens in use ends.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.expires_at
     }
 
     /// Takes a frame.
     pub async fn take(&mut self, frame: &Bytes) -> Result<(), Refusal> {
-        let (address, message) = match ClientFrame::decode(frame)? {
-            CollabFrame::Ping => {
-                self.outbox.push(&Arc::from(""), Outgoing::Pong);
-                return Ok(());
-            }
-            CollabFrame::Pong => return Ok(()),
-            CollabFrame::Document { address, message } => (address, message),
-        };
-        let message = match message {
-            CollabMessage::Auth(ClientAuth::Token { token, .. }) => {
-                self.authenticate(address, token.to_owned()).await;
-                return Ok(());
-            }
-            CollabMessage::Sync(sync) | CollabMessage::SyncReply(sync) => match sync {
-                SyncMessage::Step1(body) => SeatMessage::Step1(frame.slice_ref(body)),
-                SyncMessage::Step2(body) | SyncMessage::Update(body) => {
-                    SeatMessage::Update(frame.slice_ref(body))
-                }
-            },
-            CollabMessage::Awareness(body) => SeatMessage::Awareness(frame.slice_ref(body)),
-            CollabMessage::QueryAwareness => SeatMessage::QueryAwareness,
-            CollabMessage::Stateless(text) => match stateless(text) {
-                Some(message) => message,
-                None => return Ok(()),
-            },
-            CollabMessage::Close { .. } => {
-                self.close(address).await;
-                return Ok(());
-            }
-            // What only servers say, and what we do not know.
-            CollabMessage::BroadcastStateless(_)
-            | CollabMessage::SyncStatus(_)
-            | CollabMessage::Unknown(_) => return Ok(()),
-        };
-        self.deliver(address, message).await
+        match decode(frame)? {
+            Said::Ping => self.outbox.push(&Arc::from(""), Outgoing::Pong),
+            Said::Token(address, token) => self.authenticate(address, token)?,
+            Said::Message(address, message) => self.deliver(address, message).await?,
+            Said::Close(address) => self.close(address).await,
+            Said::Nothing => {}
+        }
+        Ok(())
     }
 
     /// What happened beside the socket; never ends where nothing does. Cancelling loses nothing.
     pub async fn next_event(&mut self) -> Event {
         tokio::select! {
-            Some(event) = self.joining.next() => event,
+            Some(joined) = self.joining.next() => Event::Joined(joined),
             Some(told) = self.told.recv() => Event::Told(told),
             else => std::future::pending().await,
         }
     }
 
     /// Goes on after an event.
-    pub async fn handle(&mut self, event: Event) {
+    pub async fn handle(&mut self, event: Event) -> Result<(), Refusal> {
         match event {
-            Event::Joined(address, joined) => self.joined(address, joined).await,
-            Event::Told(told) => self.hear(told).await,
-        }
-    }
-
-    /// Until when the socket may stay as it is: one without a document is of no use.
-    pub fn deadline(&self) -> Option<Instant> {
-        let waits = |document: &Document| matches!(document, Document::Unauthenticated(_));
-        let idle = self.documents.values().all(waits);
-        idle.then(|| self.since + FIRST_AUTH)
-    }
-
-    /// When the first of the tokens ends.
-    pub fn expires_at(&self) -> Option<u64> {
-        self.open()
-            .filter_map(|(_, open)| open.grant.expires_at)
-            .min()
-    }
-
-    /// Ends the documents of a revoked token.
-    pub fn revoked(&mut self, token: &TokenId) -> Result<(), Refusal> {
-        self.refuse_where(|grant| grant.token_id == *token)
-    }
-
-    /// Ends the documents of tokens whose time is over.
-    pub fn expired(&mut self) -> Result<(), Refusal> {
-        let now = (self.state.clock)();
-        self.refuse_where(|grant| grant.check_time(now).is_err())
-    }
-
-    /// Closes the socket with a reason, once what is queued is sent.
-    pub fn end(&self, refusal: Refusal) {
-        self.outbox.push(&Arc::from(""), Outgoing::Refused(refusal));
-    }
-
-    /// Leaves every seat.
-    pub async fn leave(&mut self) {
-        // Joins under way take seats that must be left again.
-        while let Some(event) = self.joining.next().await {
-            if let Event::Joined(address, Ok(open)) = event {
-                self.documents.insert(address, Document::Open(open));
-            }
-        }
-        for (_, document) in self.documents.drain() {
-            if let Document::Open(open) = document {
-                open.handle.leave(open.seat).await;
-            }
-        }
-    }
-
-    async fn authenticate(&mut self, address: Address<'_>, token: String) {
-        let key: Arc<str> = address.as_str().into();
-        let queued = match self.documents.remove(&key) {
-            // A new token on an open document: a new seat, with what the token allows.
-            Some(Document::Open(open)) => {
-                open.handle.leave(open.seat).await;
-                Vec::new()
-            }
-            Some(Document::Unauthenticated(queued) | Document::Joining(queued)) => queued,
-            None => Vec::new(),
-        };
-        self.documents
-            .insert(Arc::clone(&key), Document::Joining(queued));
-        let (state, outbox) = (self.state.clone(), self.outbox.clone());
-        self.joining.push(Box::pin(async move {
-            let joined = join(&state, outbox, &key, &token).await;
-            Event::Joined(key, joined)
-        }));
-    }
-
-    async fn joined(&mut self, address: Arc<str>, joined: Result<Open, Refusal>) {
-        let Some(Document::Joining(queued)) = self.documents.remove(&address) else {
-            // Closed meanwhile.
-            if let Ok(open) = joined {
-                open.handle.leave(open.seat).await;
-            }
-            return;
-        };
-        self.queued_bytes -= queued.iter().map(cost).sum::<usize>();
-        match joined {
-            Ok(open) => {
-                for message in queued {
-                    if !open.handle.message(open.seat, message).await {
-                        self.end(stopping());
-                    }
-                }
-                self.documents.insert(address, Document::Open(open));
-            }
-            Err(refusal) => self.outbox.push(&address, Outgoing::Refused(refusal)),
-        }
-    }
-
-    async fn deliver(&mut self, address: Address<'_>, message: SeatMessage) -> Result<(), Refusal> {
-        let bytes = cost(&message);
-        while self.queued_bytes + bytes > MAX_QUEUED_BYTES && !self.joining.is_empty() {
-            let event = self.next_event().await;
-            self.handle(event).await;
-        }
-        if !self.documents.contains_key(address.as_str()) {
-            let waits = |document: &&Document| matches!(document, Document::Unauthenticated(_));
-            if self.documents.values().filter(waits).count() >= MAX_UNAUTHENTICATED {
-                return Err(Refusal::Malformed(
-                    "too many documents without a token".into(),
-                ));
-            }
-            let waiting = Document::Unauthenticated(Vec::new());
-            self.documents.insert(address.as_str().into(), waiting);
-        }
-        match self.documents.get_mut(address.as_str()) {
-            Some(Document::Open(open)) => {
-                let taken = open.handle.message(open.seat, message).await;
-                return if taken { Ok(()) } else { Err(stopping()) };
-            }
-            Some(Document::Joining(queued)) => {
-                self.queued_bytes += bytes;
-                queued.push(message);
-            }
-            Some(Document::Unauthenticated(queued)) => {
-                if self.queued_bytes + bytes > MAX_QUEUED_BYTES || queued.len() >= 1000 {
-                    return Err(Refusal::Malformed(
-                        "too much was sent before a token".into(),
-                    ));
-                }
-                self.queued_bytes += bytes;
-                queued.push(message);
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    async fn close(&mut self, address: Address<'_>) {
-        match self.documents.remove(address.as_str()) {
-            Some(Document::Open(open)) => open.handle.leave(open.seat).await,
-            Some(Document::Joining(queued) | Document::Unauthenticated(queued)) => {
-                self.queued_bytes -= queued.iter().map(cost).sum::<usize>();
-            }
-            None => {}
-        }
-    }
-
-    async fn hear(&mut self, told: Told) {
-        match told {
-            Told::Ended(address) => {
-                if let Some(Document::Open(open)) = self.documents.remove(&address) {
-                    open.handle.leave(open.seat).await;
+            Event::Joined(joined) => self.joined(joined).await?,
+            Event::Told(Told::Ended(address, seat)) => {
+                let ended = self.open().find(|(_, open)| open.seat == seat);
+                if ended.is_some() {
+                    self.forget(&address, Some(Document::Refused)).await;
                 }
             }
-            Told::CatchUp(seat, name) => {
-                let handle = self
-                    .open()
-                    .find(|(_, open)| open.seat == seat)
-                    .map(|(_, open)| open.handle.clone());
-                if let Some(handle) = handle {
+            Event::Told(Told::CatchUp(seat, name)) => {
+                let open = self.open().find(|(_, open)| open.seat == seat);
+                if let Some(handle) = open.map(|(_, open)| open.handle.clone()) {
                     handle.message(seat, SeatMessage::CatchUp(name.text)).await;
                 }
             }
         }
+        Ok(())
     }
 
-    fn refuse_where(&mut self, over: impl Fn(&Grant) -> bool) -> Result<(), Refusal> {
-        let over = self.open().filter(|(_, open)| over(&open.grant));
-        let over: Vec<_> = over.map(|(address, _)| Arc::clone(address)).collect();
-        if !over.is_empty() && over.len() == self.documents.len() {
-            return Err(Refusal::Unauthorised);
+    /// Ends the documents of a revoked token, or all if none is left.
+    pub async fn revoked(&mut self, token: TokenId) -> Result<(), Refusal> {
+        let result = self.refuse_where(|grant| grant.token_id == token).await;
+        if !self.joining.is_empty() {
+            self.revoked.push(token);
         }
-        for address in over {
-            // The writer tells, and reports back: then the seat is left.
-            self.outbox
-                .push(&address, Outgoing::Refused(Refusal::Unauthorised));
+        result
+    }
+
+    /// Ends the documents of tokens whose time is over, or all if none is left.
+    pub async fn expired(&mut self) -> Result<(), Refusal> {
+        let now = (self.state.clock)();
+        self.refuse_where(|grant| grant.check_time(now).is_err())
+            .await
+    }
+
+    /// Says the last thing on the socket.
+    pub fn end(&self, reason: Refusal) {
+        // A provider takes a socket that closes for a reason to come back, a denial for none.
+        let is_denied = reason == Refusal::Unauthorised;
+        let open = self.open().filter(|_| is_denied);
+        let addresses: Vec<_> = open.map(|(address, _)| Arc::clone(address)).collect();
+        self.outbox.end(addresses, reason);
+    }
+
+    /// Leaves every seat, those included that are being taken now.
+    pub async fn leave(&mut self) {
+        for (_, open) in self.open() {
+            open.handle.leave(open.seat).await;
+        }
+        while let Some(joined) = self.joining.next().await {
+            if let Ok(open) = joined.result {
+                open.handle.leave(open.seat).await;
+            }
+        }
+    }
+
+    fn authenticate(&mut self, address: &str, token: &str) -> Result<(), Refusal> {
+        self.attempts += 1;
+        let attempt = self.attempts;
+        let address = self.entry(address)?;
+        let (state, token) = (self.state.clone(), token.to_owned());
+        let document = self.documents.get_mut(&address);
+        if let Some(Document::Open {
+            attempt: newest,
+            open,
+        }) = document
+        {
+            *newest = attempt;
+            let open = open.clone();
+            self.joining.push(Box::pin(async move {
+                let result = open.renew(&state, &address, &token).await;
+                Joined {
+                    address,
+                    attempt,
+                    result,
+                }
+            }));
+            return Ok(());
+        }
+        let queued = match document {
+            Some(Document::Unauthenticated(queued) | Document::Joining { queued, .. }) => {
+                std::mem::take(queued)
+            }
+            _ => Vec::new(),
+        };
+        let joining = Document::Joining { attempt, queued };
+        self.documents.insert(Arc::clone(&address), joining);
+        self.changed();
+        let outbox = self.outbox.clone();
+        self.joining.push(Box::pin(async move {
+            let result = Open::join(&state, outbox, &address, &token).await;
+            Joined {
+                address,
+                attempt,
+                result,
+            }
+        }));
+        Ok(())
+    }
+
+    async fn joined(&mut self, joined: Joined) -> Result<(), Refusal> {
+        let Joined {
+            address,
+            attempt,
+            result,
+        } = joined;
+        let (newest, seat) = match self.documents.get(&address) {
+            Some(Document::Open { attempt, open }) => (Some(*attempt), Some(open.seat)),
+            Some(Document::Joining { attempt, .. }) => (Some(*attempt), None),
+            _ => (None, None),
+        };
+        let is_revoked = |open: &Open| self.revoked.contains(&open.grant.token_id);
+        let result = match result {
+            Ok(open) if newest != Some(attempt) || is_revoked(&open) => {
+                // Unless it was only about a newer token for the same seat.
+                if seat != Some(open.seat) {
+                    open.handle.leave(open.seat).await;
+                }
+                Err(Refusal::Unauthorised)
+            }
+            result => result,
+        };
+        if self.joining.is_empty() {
+            self.revoked.clear();
+        }
+        if newest != Some(attempt) {
+            return Ok(());
+        }
+        let open = match result {
+            Ok(open) => open,
+            Err(refusal) => {
+                self.refuse(&address, refusal).await;
+                return Ok(());
+            }
+        };
+        self.was_used = true;
+        let document = Document::Open {
+            attempt,
+            open: open.clone(),
+        };
+        let before = self.documents.insert(address, document);
+        self.changed();
+        let messages = match before {
+            Some(Document::Joining { queued, .. }) => {
+                self.queued_bytes -= cost(&queued);
+                queued
+            }
+            _ => vec![open.granted()],
+        };
+        for message in messages {
+            open.deliver(message).await?;
         }
         Ok(())
     }
 
-    fn open(&self) -> impl Iterator<Item = (&Arc<str>, &Open)> {
-        self.documents
-            .iter()
-            .filter_map(|(address, document)| match document {
-                Document::Open(open) => Some((address, open)),
-                Document::Joining(_) | Document::Unauthenticated(_) => None,
-            })
-    }
-}
-
-async fn join(
-    state: &AppState,
-    outbox: Outbox,
-    address: &Arc<str>,
-    token: &str,
-) -> Result<Open, Refusal> {
-    let name = Address::new(address).document_name()?;
-    let grant = state.tokens.verify(token, (state.clock)()).await?;
-    grant.allows(&name.project, Access::Read)?;
-    let seat = Seat {
-        id: SeatId::fresh(),
-        address: Arc::clone(address),
-        outbox,
-        ack: SeatAck::Status,
-        may_write: grant.allows(&name.project, Access::Write).is_ok(),
-        who: Attribution::of(&grant),
-    };
-    let id = seat.id;
-    let handle = state.projects.join(&name.project, name.text, seat).await?;
-    Ok(Open {
-        handle,
-        seat: id,
-        grant,
-    })
-}
-
-/// One of our stateless messages; others' are not for us.
-fn stateless(text: &str) -> Option<SeatMessage> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    if value.get("follow").and_then(|what| what.as_str()) == Some("texts") {
-        return Some(SeatMessage::Follow);
-    }
-    let by: Option<By> = serde_json::from_value(value.get("by")?.clone()).ok()?;
-    Some(SeatMessage::By(by))
-}
-
-fn cost(message: &SeatMessage) -> usize {
-    let body = match message {
-        SeatMessage::Step1(body) | SeatMessage::Update(body) | SeatMessage::Awareness(body) => {
-            body.len()
+    async fn deliver(&mut self, address: &str, message: SeatMessage) -> Result<(), Refusal> {
+        let bytes = cost(std::slice::from_ref(&message));
+        let address = self.entry(address)?;
+        match self.documents.get_mut(&address) {
+            Some(Document::Open { open, .. }) => return open.deliver(message).await,
+            Some(Document::Joining { queued, .. }) => queued.push(message),
+            Some(Document::Unauthenticated(queued)) => {
+                if queued.len() >= MAX_QUEUED || self.queued_bytes + bytes > MAX_QUEUED_BYTES {
+                    let reason = "too much was sent before a token".into();
+                    return Err(Refusal::Malformed(reason));
+                }
+                queued.push(message);
+            }
+            Some(Document::Refused) | None => return Ok(()),
         }
-        _ => 0,
-    };
-    // Also what is empty is kept.
-    body + size_of::<SeatMessage>()
+        self.queued_bytes += bytes;
+        Ok(())
+    }
+
+    /// The key of a document, which is noted if it was not spoken of before.
+    fn entry(&mut self, address: &str) -> Result<Arc<str>, Refusal> {
+        if let Some((address, _)) = self.documents.get_key_value(address) {
+            return Ok(Arc::clone(address));
+        }
+        let waits = |document: &&Document| matches!(document, Document::Unauthenticated(_));
+        let waiting = self.documents.values().filter(waits).count();
+        if waiting >= MAX_UNAUTHENTICATED || self.documents.len() >= MAX_DOCUMENTS {
+            return Err(Refusal::Malformed(
+                "too many documents on one socket".into(),
+            ));
+        }
+        let address = Arc::<str>::from(address);
+        let document = Document::Unauthenticated(Vec::new());
+        self.documents.insert(Arc::clone(&address), document);
+        Ok(address)
+    }
+
+    async fn close(&mut self, address: &str) {
+        if let Some((address, _)) = self.documents.get_key_value(address) {
+            self.forget(&Arc::clone(address), None).await;
+        }
+    }
+
+    async fn refuse(&mut self, address: &Arc<str>, refusal: Refusal) {
+        tracing::debug!(address = &**address, %refusal, "a document is refused");
+        self.forget(address, Some(Document::Refused)).await;
+        self.outbox.push(address, Outgoing::Refused(None, refusal));
+    }
+
+    async fn refuse_where(&mut self, over: impl Fn(&Grant) -> bool) -> Result<(), Refusal> {
+        let is_used = |document: &&Document| !matches!(document, Document::Refused);
+        let used = self.documents.values().filter(is_used).count();
+        let over = self.open().filter(|(_, open)| over(&open.grant));
+        let over: Vec<_> = over.map(|(address, _)| Arc::clone(address)).collect();
+        if !over.is_empty() && over.len() == used {
+            return Err(Refusal::Unauthorised);
+        }
+        for address in over {
+            self.refuse(&address, Refusal::Unauthorised).await;
+        }
+        Ok(())
+    }
+
+    /// Leaves a document's seat and drops what waits for it.
+    async fn forget(&mut self, address: &Arc<str>, then: Option<Document>) {
+        let before = match then {
+            Some(document) => self.documents.insert(Arc::clone(address), document),
+            None => self.documents.remove(address),
+        };
+        match before {
+            Some(Document::Open { open, .. }) => open.handle.leave(open.seat).await,
+            Some(Document::Joining { queued, .. } | Document::Unauthenticated(queued)) => {
+                self.queued_bytes -= cost(&queued);
+            }
+            Some(Document::Refused) | None => {}
+        }
+        self.changed();
+    }
+
+    /// Looks again at what follows from which documents there are.
+    fn changed(&mut self) {
+        let ends = self.open().filter_map(|(_, open)| open.grant.expires_at);
+        self.expires_at = ends.min();
+        let counts =
+            |document| matches!(document, &Document::Joining { .. } | &Document::Open { .. });
+        let is_idle = !self.documents.values().any(counts);
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or_else(Instant::now));
+    }
+
+    fn open(&self) -> impl Iterator<Item = (&Arc<str>, &Open)> {
+        let documents = self.documents.iter();
+        documents.filter_map(|(address, document)| match document {
+            Document::Open { open, .. } => Some((address, open)),
+            _ => None,
+        })
+    }
 }

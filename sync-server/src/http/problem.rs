@@ -1,7 +1,8 @@
 //! Failures as `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::http::{HeaderValue, header};
+use axum::body::to_bytes;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -9,6 +10,10 @@ use crate::refusal::Refusal;
 
 /// Seconds after which someone may come back.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+const KIND: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// Bytes of a foreign explanation that are passed on.
+const DETAIL: usize = 1024;
 
 #[derive(Serialize)]
 struct Problem {
@@ -22,18 +27,8 @@ struct Problem {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let problem = Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: self.to_string(),
-            hint: self.hint(),
-        };
-        let mut response = (status, Json(problem)).into_response();
+        let mut response = problem(self.status(), self.to_string(), self.hint());
         let headers = response.headers_mut();
-        let kind = HeaderValue::from_static("application/problem+json");
-        headers.insert(header::CONTENT_TYPE, kind);
         match self {
             Self::Unauthorised => {
                 let bearer = HeaderValue::from_static("Bearer");
@@ -50,4 +45,35 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// Puts what a library refused (a socket's address without an upgrade, say) into our form.
+pub(super) async fn in_our_form(response: Response) -> Response {
+    let status = response.status();
+    let is_failure = status.is_client_error() || status.is_server_error();
+    if !is_failure || response.headers().get(header::CONTENT_TYPE) == Some(&KIND) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let detail = to_bytes(body, DETAIL).await.unwrap_or_default();
+    let mut answer = problem(status, String::from_utf8_lossy(&detail).into_owned(), None);
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            answer.headers_mut().append(name, value.clone());
+        }
+    }
+    answer
+}
+
+fn problem(status: StatusCode, detail: String, hint: Option<&'static str>) -> Response {
+    let problem = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail,
+        hint,
+    };
+    let mut response = (status, Json(problem)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, KIND);
+    response
 }

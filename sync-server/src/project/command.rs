@@ -88,6 +88,13 @@ pub enum SeatMessage {
     Follow,
     /// What makes the updates that follow.
     By(Option<By>),
+    /// Its client showed another token.
+    Granted {
+        /// Whose it is.
+        who: Attribution,
+        /// Whether updates are taken from now on.
+        may_write: bool,
+    },
     /// It is ready for what it missed.
     CatchUp(Option<DocId>),
 }

@@ -3,6 +3,8 @@
 //! Clients of the original protocol and of the file API send whole files. The server finds the
 //! version that the bytes were made from, so that only the difference goes into the document.
 
+use std::sync::{Arc, OnceLock};
+
 use uspark_shared::diff::diff;
 use uspark_shared::id::{BlobHash, DocId, ProjectId};
 use uspark_shared::path::FilePath;
@@ -33,6 +35,8 @@ pub struct Wanted {
     pub base: PutBase,
     /// Whose they are.
     pub who: Attribution,
+    /// Why the owner did not take them in the end.
+    pub refused: Arc<OnceLock<Refusal>>,
 }
 
 /// The same with contents.

@@ -306,9 +306,10 @@ impl Person {
             Outgoing::Status(true) => self.saved += 1,
             Outgoing::Status(false) => self.told.push("rejected".into()),
             Outgoing::Stateless(text) => self.told.push(text),
-            Outgoing::Refused(refusal) => {
+            Outgoing::Refused(_, refusal) => {
                 self.told.push(format!("refused {}", refusal.close_code()))
             }
+            Outgoing::End(refusal) => self.told.push(format!("ended {}", refusal.close_code())),
             Outgoing::Authenticated { .. } | Outgoing::Pong => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Read as _};
 
+use uspark_shared::id::BlobHash;
 use uspark_shared::replica::{ClientId, ProjectEdit, ProjectReplica};
 use uspark_shared::schema::Entry;
 use zip::ZipArchive;
@@ -43,11 +44,11 @@ async fn everything_is_in_it_as_it_is() {
         .await
         .problem(409);
     assert!(detail.contains("bin/run"), "{detail}");
-    client
-        .get("/api/projects/p/files/dir")
-        .send()
-        .await
-        .problem(409);
+    let dir = "/api/projects/p/files/dir";
+    client.get(dir).send().await.problem(409);
+    let etag = format!("\"{}\"", BlobHash::of(b"x"));
+    let put = client.put(dir).header("if-match", &etag);
+    put.bytes("x").await.problem(412);
 
     let archive = client.get("/api/projects/p/archive").send().await;
     assert_eq!(archive.status, 200);

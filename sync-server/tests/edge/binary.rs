@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::Client;
 
@@ -85,12 +87,10 @@ impl Drop for Program {
 
 fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sync-server"));
+    command.arg("--data").arg(data);
     command
-        .args(["--listen", "127.0.0.1:0", "--data"])
-        .arg(data);
-    command
+        .env("USPARK_LISTEN", "127.0.0.1:0")
         .env_remove("USPARK_ADMIN_TOKEN")
-        .env_remove("USPARK_DATA")
         .env("USPARK_LOG", "trace");
     command
 }
@@ -194,12 +194,32 @@ async fn connections_that_hang_do_not_hold_it_up() {
         .await
         .unwrap();
     silent.write_all(b"GET /hea").await.unwrap();
-    // Both were accepted before this one.
+    let url = format!("ws://{}/ws/p?token={token}", program.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    // All were accepted before this one.
     assert_eq!(client.get("/healthz").send().await.status, 200);
-    let (status, took, _, stderr) = program.end(Signal::TERM);
+    let end = async {
+        // What closes for no fault of the client's is tried again.
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(frame) = message {
+                return frame.map(|frame| u16::from(frame.code));
+            }
+        }
+        None
+    };
+    let (end, stopped) = tokio::join!(
+        end,
+        tokio::task::spawn_blocking(|| program.end(Signal::TERM))
+    );
+    assert_eq!(end, Some(1013));
+    let (status, took, _, stderr) = stopped.unwrap();
     assert!(
         status.success() && took < Duration::from_secs(5),
         "{status} {took:?} {stderr}"
+    );
+    assert!(
+        !stderr.contains(&token[18..]),
+        "a token in a query is not logged"
     );
 }
 
@@ -252,9 +272,7 @@ fn what_keeps_it_from_starting_is_told_with_a_hint() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     expect(
-        command(data.path())
-            .env("USPARK_LISTEN", "ignored")
-            .args(["--listen", &address]),
+        command(data.path()).args(["--listen", &address]),
         &[&address, "--listen"],
     );
     std::fs::write(data.path().join("admin-token"), "nothing").unwrap();

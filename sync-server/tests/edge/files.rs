@@ -207,3 +207,41 @@ async fn nothing_outside_the_project_is_a_path() {
         .await;
     assert_eq!(manifest.value(), json!({ "files": {} }));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_want_to_be_first_one_is() {
+    let (_server, client) = server_and_client().await;
+    for (path, content) in [("text", "is "), ("binary", "\0")] {
+        let file = format!("/api/projects/p/files/{path}");
+        let puts = (0..20).map(|n| {
+            let put = client.put(&file).header("if-none-match", "*");
+            let bytes = format!("{content}{n}");
+            async move { (put.bytes(bytes.clone()).await, bytes) }
+        });
+        let answers = futures_util::future::join_all(puts).await;
+        let (won, lost): (Vec<_>, Vec<_>) = answers
+            .into_iter()
+            .partition(|(answer, _)| answer.status == 200);
+        let [(_, bytes)] = won.as_slice() else {
+            panic!("{} were first", won.len())
+        };
+        for (answer, _) in lost {
+            answer.problem(412);
+        }
+        assert_eq!(client.get(&file).send().await.body, *bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_nobody_had_is_none() {
+    let (_server, client) = server_and_client().await;
+    let file = "/api/projects/p/files/a";
+    assert_eq!(client.put(file).bytes("text").await.status, 200);
+    client
+        .put(file)
+        .header("if-match", &quoted("never"))
+        .bytes("more")
+        .await
+        .problem(412);
+    assert_eq!(client.get(file).send().await.body, "text");
+}

@@ -13,4 +13,5 @@ mod client;
 mod files;
 mod problems;
 mod projects;
+mod stopping;
 mod tokens;

@@ -7,10 +7,12 @@ use uspark_shared::id::BlobHash;
 
 use crate::client::TestServer;
 
-/// Sends these bytes and no more, and gives what comes back until the server closes.
-async fn raw(server: &TestServer, request: &[u8]) -> String {
+/// Sends all of it before it reads anything, says that it is done, and gives what comes back until
+/// the server closes.
+async fn raw(server: &TestServer, head: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.running.address()).await.unwrap();
-    stream.write_all(request).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -59,6 +61,10 @@ async fn an_address_or_a_method_that_is_not_there_is_a_problem_too() {
     ] {
         admin.get(path).send().await.problem(400);
     }
+    for path in ["/ws/p", "/ws/p/d", "/collab"] {
+        let detail = admin.get(path).send().await.problem(400);
+        assert!(detail.contains("upgrade"), "{detail}");
+    }
     let detail = admin
         .get("/api/audit?after=x&token=uspk_secret")
         .send()
@@ -92,7 +98,7 @@ async fn a_body_that_stops_early_is_refused_and_leaves_nothing() {
         ] {
             let request =
                 format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{bearer}\r\n{framing}");
-            let answer = raw(&server, request.as_bytes()).await;
+            let answer = raw(&server, &request, b"").await;
             assert!(
                 answer.starts_with("HTTP/1.1 400 "),
                 "{method} {path}: {answer}"
@@ -115,26 +121,39 @@ async fn a_body_that_stops_early_is_refused_and_leaves_nothing() {
 async fn who_is_refused_in_the_middle_of_an_upload_is_told() {
     let server = TestServer::start().await;
     server.project("p").await;
+    let reader = server.token("p", "read").await;
     // More than the buffers of a connection hold.
     let much = vec![0; 32 << 20];
-    server
-        .with("uspk_wrong")
-        .post("/api/blobs?project=p")
-        .bytes(much.clone())
-        .await
-        .problem(401);
-    let reader = server.with(&server.token("p", "read").await);
-    reader
-        .put("/api/projects/p/files/a")
-        .bytes(much.clone())
-        .await
-        .problem(403);
-    server
-        .admin()
-        .post("/api/projects")
-        .bytes(much)
-        .await
-        .problem(413);
+    for (request, token, status) in [
+        ("POST /api/blobs?project=p", "uspk_wrong", "401"),
+        ("PUT /api/projects/p/files/a", &reader, "403"),
+        ("POST /api/projects", &server.admin, "413"),
+        ("POST /api/nothing", "", "404"),
+    ] {
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {}\r\n\r\n",
+            much.len()
+        );
+        let answer = raw(&server, &head, &much).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_said_everything_is_still_answered() {
+    let server = TestServer::start().await;
+    let head = format!(
+        "POST /api/projects HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 2\r\n\r\n",
+        server.admin
+    );
+    let answer = raw(&server, &head, b"{}").await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,7 +142,7 @@ fn a_full_disk_under_the_server() {
     .method("POST")
     .body(vec![1; 4 * MIB])
     .send();
-    reply.problem(507);
+    reply.problem(503);
     client.call(
         "insert",
         json!({"document": document, "after": "typed: ", "text": "on a full disk"}),
@@ -161,6 +161,7 @@ fn a_full_disk_under_the_server() {
     assert_eq!(project.file("a.txt").expect(200).text(), "typed: ");
 
     // Once there is room the clients go on by themselves.
+    drop(file);
     fs::remove_file(&ballast).unwrap();
     eventually(SOON, || {
         let status = Curl::without_token(format!("{}/readyz", server.url))

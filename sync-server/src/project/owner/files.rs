@@ -135,16 +135,8 @@ impl Owner {
         reply: Reply<FileView>,
     ) {
         let entry = self.tree.get(&path).cloned();
-        let refusal = match (&entry, base) {
-            (Some(_), PutBase::Nothing) => Some(format!("`{path}` exists already")),
-            (None, PutBase::Hash(_)) => Some(format!("`{path}` does not exist")),
-            (Some(Entry::Blob { hash: now, .. }), PutBase::Hash(base)) if *now != base => Some(
-                format!("`{path}` is `{now}` now, and no text that could be merged"),
-            ),
-            _ => None,
-        };
-        if let Some(refusal) = refusal {
-            let _ = reply.send(Err(Refusal::Precondition(refusal)));
+        if let Err(refusal) = self.may_put(&path, base) {
+            let _ = reply.send(Err(refusal));
             return;
         }
         let wanted = Wanted {
@@ -152,14 +144,16 @@ impl Owner {
             mtime: self.now(),
             path,
             hash,
-            mode,
+            // Who does not say otherwise wants it as it is.
+            mode: mode.or_else(|| entry.as_ref().and_then(mode_of)),
             base,
             who,
+            refused: Arc::default(),
         };
         let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
         let now = self.text_now(&wanted);
         self.deps.tasks.spawn(async move {
-            let path = wanted.path.clone();
+            let (path, refused) = (wanted.path.clone(), Arc::clone(&wanted.refused));
             match (
                 fetch(&deps, &project, wanted, now).await,
                 commands.upgrade(),
@@ -173,9 +167,9 @@ impl Owner {
                     if sent && stored.await == Ok(true) {
                         let _ = commands.send(Command::File { path, reply }).await;
                     } else {
-                        let _ = reply.send(Err(Refusal::Unavailable(
-                            "the file could not be stored".into(),
-                        )));
+                        let failed = || Refusal::Unavailable("the file could not be stored".into());
+                        let refusal = refused.get().cloned().unwrap_or_else(failed);
+                        let _ = reply.send(Err(refusal));
                     }
                 }
                 (Err(refusal), _) => drop(reply.send(Err(refusal))),
@@ -245,6 +239,7 @@ impl Owner {
             doc,
             base: author.base,
             who,
+            refused: Arc::default(),
         };
         let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
         let now = self.text_now(&wanted);
@@ -257,6 +252,22 @@ impl Owner {
         });
     }
 
+    /// Whether what is at a path now is what new bytes for it were made from.
+    fn may_put(&self, path: &FilePath, base: PutBase) -> Result<(), Refusal> {
+        let refusal = match (self.tree.get(path), base) {
+            (Some(_), PutBase::Nothing) => format!("`{path}` exists already"),
+            (None, PutBase::Hash(_)) => format!("`{path}` does not exist"),
+            (Some(Entry::Blob { hash: now, .. }), PutBase::Hash(base)) if *now != base => {
+                format!("`{path}` is `{now}` now, and no text that could be merged")
+            }
+            (Some(Entry::Link { .. } | Entry::Dir), PutBase::Hash(_)) => {
+                format!("`{path}` is no file now")
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::Precondition(refusal))
+    }
+
     /// Puts fetched bytes where they belong.
     pub(super) fn merge(&mut self, merge: Merge, ack: Ack) {
         let Merge {
@@ -265,6 +276,11 @@ impl Owner {
             text,
             base,
         } = merge;
+        // The path may have changed while the bytes were fetched. Dropped, the ack says no.
+        if let Err(refusal) = self.may_put(&wanted.path, wanted.base) {
+            let _ = wanted.refused.set(refusal);
+            return;
+        }
         let mut writes = Vec::new();
         let doc = wanted
             .doc

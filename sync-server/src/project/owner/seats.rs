@@ -9,7 +9,7 @@ use uspark_shared::id::{DocId, DocumentName};
 
 use super::Owner;
 use crate::project::awareness::Awareness;
-use crate::project::command::{Command, Reply, Seat, SeatAck, SeatMessage};
+use crate::project::command::{Attribution, Command, Reply, Seat, SeatAck, SeatMessage};
 use crate::refusal::Refusal;
 use crate::subscriber::{Broadcast, BroadcastKind, Outgoing, SeatId};
 
@@ -167,14 +167,16 @@ impl Rooms {
         }
     }
 
-    /// Ends a seat that lagged with what it missed.
+    /// Ends a seat's lag with what it missed; `false` if there is no saying what that was.
     fn caught_up(
         &self,
         id: SeatId,
         document: &Option<DocId>,
         diff: impl FnOnce(&Bytes) -> Option<Bytes>,
-    ) {
-        let Some(seat) = self.seat(id) else { return };
+    ) -> bool {
+        let Some(seat) = self.seat(id) else {
+            return true;
+        };
         let name = DocumentName {
             project: self.name.project.clone(),
             text: document.clone(),
@@ -186,7 +188,7 @@ impl Rooms {
         seat.outbox
             .caught_up((id, name.clone()), &address, |since| {
                 diff(since).map(|update| Broadcast::new(name, BroadcastKind::Update, update))
-            });
+            })
     }
 
     fn tell_awareness(&self, document: &Option<DocId>, body: Option<Vec<u8>>) {
@@ -214,7 +216,7 @@ impl Rooms {
 
     /// Tells a seat that its document is over for it.
     pub fn refuse(&mut self, seat: SeatId, refusal: &Refusal) {
-        self.push(seat, Outgoing::Refused(refusal.clone()));
+        self.push(seat, Outgoing::Refused(Some(seat), refusal.clone()));
         self.leave(seat);
     }
 
@@ -285,10 +287,6 @@ impl Owner {
             let _ = reply.send(Err(Refusal::NotFound("document")));
             return;
         };
-        // A requester that went away leaves through its outbox; the seat is harmless until then.
-        if reply.send(Ok(())).is_err() {
-            return;
-        }
         if seat.ack == SeatAck::Status {
             let read_only = !seat.may_write;
             let granted = Outgoing::Authenticated { read_only };
@@ -302,7 +300,13 @@ impl Owner {
         }
         self.rooms.seats.insert(seat.id, document.clone());
         let room = self.rooms.room(document, || state_vector);
-        room.seats.insert(seat.id, seat);
+        let id = seat.id;
+        room.seats.insert(id, seat);
+        // Last: whoever asked may have a word for the client that must come after ours. If nobody
+        // asks any more, nobody would leave the seat.
+        if reply.send(Ok(())).is_err() {
+            self.rooms.leave(id);
+        }
     }
 
     pub(super) fn leave(&mut self, seat: SeatId) {
@@ -322,22 +326,43 @@ impl Owner {
             SeatMessage::Awareness(body) => self.awareness(id, &document, &body),
             SeatMessage::QueryAwareness => self.send_everybody(id, &document),
             SeatMessage::Follow => self.follow(id),
+            SeatMessage::Granted { who, may_write } => self.granted(id, &document, who, may_write),
             SeatMessage::By(by) => {
                 if let Some(seat) = self.rooms.seat_mut(id) {
                     seat.who.by = by;
                 }
             }
-            SeatMessage::CatchUp(document) => {
-                let text = document.as_ref().and_then(|doc| self.texts.get(doc));
-                let diff = |since: &Bytes| {
-                    let replica = match &text {
-                        Some(text) => &*text.replica,
-                        None => &*self.project,
-                    };
-                    replica.diff(since).ok().map(Bytes::from)
-                };
-                self.rooms.caught_up(id, &document, diff);
-            }
+            SeatMessage::CatchUp(document) => self.catch_up(id, document),
+        }
+    }
+
+    /// Makes up for what a seat missed of a document, or lets it come back for it.
+    fn catch_up(&mut self, id: SeatId, document: Option<DocId>) {
+        let replica = match &document {
+            None => Some(&*self.project),
+            Some(doc) => self.texts.get(doc).map(|text| &*text.replica),
+        };
+        let diff = |since: &Bytes| replica?.diff(since).ok().map(Bytes::from);
+        if !self.rooms.caught_up(id, &document, diff) {
+            let again = Refusal::Unavailable("the document is loaded again".into());
+            self.rooms.refuse(id, &again);
+        }
+    }
+
+    /// A seat's client showed another token.
+    fn granted(&mut self, id: SeatId, document: &Option<DocId>, who: Attribution, may_write: bool) {
+        let state_vector = self.state_vector(document);
+        let Some(seat) = self.rooms.seat_mut(id) else {
+            return;
+        };
+        let gives = may_write && !seat.may_write;
+        let by = seat.who.by.take();
+        seat.who = Attribution { by, ..who };
+        seat.may_write = may_write;
+        let read_only = !may_write;
+        self.tell(id, Outgoing::Authenticated { read_only });
+        if let (true, Some(state_vector)) = (gives, state_vector) {
+            self.tell(id, Outgoing::Step1(state_vector));
         }
     }
 
