@@ -86,6 +86,13 @@ pub struct SeenFile {
     pub text: Option<String>,
 }
 
+impl SeenFile {
+    /// Whether the content may be that of a text document.
+    pub fn is_text(&self) -> bool {
+        self.text.is_some()
+    }
+}
+
 /// What to do about a file that is open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfWritten {

@@ -15,7 +15,7 @@ use uspark_shared::text::MAX_GROWN_TEXT_BYTES;
 
 use crate::disk::base::BaseStore;
 use crate::disk::incoming::{Arrived, Incoming};
-use crate::disk::observe::{Fingerprint, IfWritten, Seen};
+use crate::disk::observe::{Fingerprint, IfWritten, Seen, SeenFile};
 use crate::disk::state::StateDir;
 use crate::disk::swap::{Expected, Put, PutResult, TakeResult, TempName};
 use crate::disk::{DiskError, Root};
@@ -35,6 +35,8 @@ pub(super) struct Look {
     pub known: Option<Fingerprint>,
     /// What to do about a file that is being written.
     pub if_written: IfWritten,
+    /// Whether a text is to be brought along: without a document there is no use for it.
+    pub wants_text: bool,
     /// The document's first content, to be brought along from the store.
     pub base: Option<BlobHash>,
     /// Whether this path is absent is asked too.
@@ -46,6 +48,8 @@ pub(super) struct Look {
 pub(super) struct Looked {
     /// What is at the path.
     pub seen: Result<Seen, DiskError>,
+    /// Whether it could be a text's content.
+    pub is_text: bool,
     /// The document's first content, if it was wanted and is kept.
     pub base: Option<String>,
     /// Whether the origin is absent, if that was asked.
@@ -80,12 +84,8 @@ pub(super) enum DiskJob {
     MakeDir(FilePath),
     /// Remove a directory, if it is empty.
     RemoveDir(FilePath),
-    /// Keep a text as its document's first content.
-    KeepBase {
-        path: FilePath,
-        hash: BlobHash,
-        text: String,
-    },
+    /// Keep the text at a path as its document's first content.
+    KeepBase { path: FilePath, hash: BlobHash },
     /// Remove what a change displaced, if anything, then directories that have become empty.
     Discard {
         path: FilePath,
@@ -112,13 +112,12 @@ pub(super) enum Fetched {
 /// A blob's travel.
 #[derive(Debug)]
 pub(super) enum Transfer {
-    /// To the server. `text` is its content, to be kept as a document's first; without one it is
-    /// read from the path.
+    /// To the server. A text is also kept as its document's first content.
     Up {
         path: FilePath,
         hash: BlobHash,
         size: u64,
-        text: Option<String>,
+        is_text: bool,
     },
     /// From the server. `size` as far as it is known.
     Down {
@@ -153,7 +152,7 @@ pub(super) enum Done {
     ModeSet(FilePath, Result<PutResult, DiskError>),
     DirMade(FilePath, Result<(), DiskError>),
     DirRemoved(FilePath, Result<bool, DiskError>),
-    BaseKept(FilePath, Result<(), DiskError>),
+    BaseKept(FilePath, Result<bool, DiskError>),
     Discarded(FilePath),
     Kept(FilePath, FilePath, Result<bool, DiskError>),
     Uploaded(FilePath, BlobHash, Result<(), TransferError>),
@@ -276,9 +275,13 @@ impl Jobs {
 
 impl Look {
     fn run(self, tools: &Tools) -> (FilePath, Looked) {
-        let seen = tools
-            .root
-            .observe(&self.path, self.known.as_ref(), self.if_written);
+        let root = &tools.root;
+        let mut seen = root.observe(&self.path, self.known.as_ref(), self.if_written);
+        let mut is_text = false;
+        if let Ok(Seen::File(file)) = &mut seen {
+            is_text = file.is_text();
+            file.text = file.text.take().filter(|_| self.wants_text);
+        }
         let base = self.base.and_then(|hash| tools.bases.get(&hash));
         let origin_gone = self.origin.map(|origin| {
             let seen = tools.root.observe(&origin, None, IfWritten::Read);
@@ -286,6 +289,7 @@ impl Look {
         });
         let looked = Looked {
             seen,
+            is_text,
             base,
             origin_gone,
         };
@@ -338,8 +342,8 @@ impl DiskJob {
                 let result = root.remove_dir(&path);
                 Done::DirRemoved(path, result)
             }
-            Self::KeepBase { path, hash, text } => {
-                let result = tools.bases.put(&hash, &text);
+            Self::KeepBase { path, hash } => {
+                let result = keep_base(tools, &path, hash).map(|text| text.is_some());
                 Done::BaseKept(path, result)
             }
             Self::Discard { path, temp, prune } => {
@@ -368,9 +372,9 @@ impl Transfer {
                 path,
                 hash,
                 size,
-                text,
+                is_text,
             } => {
-                let result = upload(tools, &path, hash, size, text).await;
+                let result = upload(tools, &path, hash, size, is_text).await;
                 Done::Uploaded(path, hash, result)
             }
             Self::Down { path, hash, size } => {
@@ -381,26 +385,41 @@ impl Transfer {
     }
 }
 
+/// Keeps the text at a path as a document's first content, and gives it, if it is what it should
+/// be.
+fn keep_base(tools: &Tools, path: &FilePath, hash: BlobHash) -> Result<Option<String>, DiskError> {
+    match tools.root.observe(path, None, IfWritten::Read)? {
+        Seen::File(SeenFile {
+            text: Some(text),
+            hash: found,
+            ..
+        }) if found == hash => {
+            tools.bases.put(&hash, &text)?;
+            Ok(Some(text))
+        }
+        _ => Ok(None),
+    }
+}
+
 async fn upload(
     tools: &Arc<Tools>,
     path: &FilePath,
     hash: BlobHash,
     size: u64,
-    text: Option<String>,
+    is_text: bool,
 ) -> Result<(), TransferError> {
     let content = {
         let (tools, path) = (Arc::clone(tools), path.clone());
-        let prepare = move || match text {
-            Some(text) => {
-                tools.bases.put(&hash, &text)?;
-                Ok(UploadContent::Bytes(text.into()))
+        let prepare = move || -> Result<UploadContent, TransferError> {
+            if !is_text {
+                return Ok(UploadContent::File(tools.root.open_file(&path)?));
             }
-            None => tools.root.open_file(&path).map(UploadContent::File),
+            let text = keep_base(&tools, &path, hash)?.ok_or(TransferError::Changed)?;
+            Ok(UploadContent::Bytes(text.into()))
         };
-        let prepared: Result<_, DiskError> = tokio::task::spawn_blocking(prepare)
+        tokio::task::spawn_blocking(prepare)
             .await
-            .expect("preparing an upload does not panic");
-        prepared?
+            .expect("preparing an upload does not panic")?
     };
     let stored = tools.server.upload(Upload {
         hash,

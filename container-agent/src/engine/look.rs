@@ -67,9 +67,14 @@ impl Engine {
                 _ => work.view = None,
             }
         }
-        if work.view.is_none() || work.dirty != work.seen {
+        let looks = work.view.is_none() || work.dirty != work.seen;
+        if !self.may_plan() {
+            // What is seen now would only be kept until then.
+            return;
+        }
+        if looks {
             self.look(path);
-        } else if self.may_plan() {
+        } else {
             self.plan(path, now);
         }
     }
@@ -102,6 +107,7 @@ impl Engine {
         let look = Look {
             path: path.clone(),
             known: base.and_then(|base| base.print),
+            wants_text: base.is_some_and(|base| base.entry.doc().is_some()),
             if_written: if work.busy_looks < PATIENT_LOOKS && watched {
                 IfWritten::Wait
             } else {
@@ -117,6 +123,7 @@ impl Engine {
     pub(super) fn looked(&mut self, path: &FilePath, looked: Looked) {
         let Looked {
             seen,
+            is_text,
             base: base_text,
             origin_gone,
         } = looked;
@@ -137,7 +144,7 @@ impl Engine {
                 false => Origin::None,
             };
         }
-        let view = match seen {
+        let seen = match seen {
             Ok(Seen::Busy) => {
                 work.busy_looks += 1;
                 work.view = None;
@@ -162,9 +169,11 @@ impl Engine {
                 self.skipped.insert(path.clone(), error.to_string());
                 return self.trouble(path, error.to_string(), again);
             }
-            Ok(seen) => view_of(seen, base.as_ref()),
+            Ok(seen) => seen,
         };
+        let (view, text) = view_of(seen, is_text, base.as_ref());
         work.busy_looks = 0;
+        work.kept_base = false;
         work.trouble = None;
         self.retry_below(path);
         let Some(work) = self.works.get_mut(path) else {
@@ -172,6 +181,7 @@ impl Engine {
         };
         let absent = view.disk == Disk::Absent;
         work.view = Some(view);
+        work.text = text;
         if absent {
             // A directory that went took everything below it along, without a word about it.
             let below: Vec<FilePath> = self.agreed.below(path).cloned().collect();
@@ -206,42 +216,38 @@ impl Engine {
     }
 }
 
-/// What was seen, for the planner. What is the same as the base is as the base says.
-fn view_of(seen: Seen, base: Option<&Base>) -> View {
-    let nothing = View {
+/// What was seen, for the planner, and its text. What is the same as the base is as the base says.
+fn view_of(seen: Seen, is_text: bool, base: Option<&Base>) -> (View, Option<String>) {
+    let mut view = View {
         disk: Disk::Absent,
         print: None,
-        text: None,
         mtime: 0,
     };
+    let mut text = None;
     match (seen, base) {
-        (Seen::File(file), _) => View {
-            disk: Disk::File {
+        (Seen::File(file), _) => {
+            view.disk = Disk::File {
                 hash: file.hash,
                 size: file.size,
                 mode: file.mode,
-                is_text: file.text.is_some(),
-            },
-            print: Some(file.print),
-            text: file.text,
-            mtime: file.mtime,
-        },
-        (Seen::Link { print, target }, _) => View {
-            disk: Disk::Link(target),
-            print: Some(print),
-            ..nothing
-        },
-        (Seen::Dir { empty }, _) => View {
-            disk: Disk::Dir { empty },
-            ..nothing
-        },
-        (Seen::Same, Some(base)) => View {
-            disk: disk_of(base),
-            print: base.print,
-            ..nothing
-        },
-        _ => nothing,
+                is_text,
+            };
+            view.print = Some(file.print);
+            view.mtime = file.mtime;
+            text = file.text;
+        }
+        (Seen::Link { print, target }, _) => {
+            view.disk = Disk::Link(target);
+            view.print = Some(print);
+        }
+        (Seen::Dir { empty }, _) => view.disk = Disk::Dir { empty },
+        (Seen::Same, Some(base)) => {
+            view.disk = disk_of(base);
+            view.print = base.print;
+        }
+        _ => {}
     }
+    (view, text)
 }
 
 /// The disk as it is when it is as agreed.

@@ -333,12 +333,13 @@ impl Engine {
             Done::DirMade(path, result) => self.dir_made(&path, result),
             Done::DirRemoved(path, result) => self.dir_removed(&path, result),
             Done::BaseKept(path, result) => match result {
-                Ok(()) => {
+                Ok(true) => {
                     if let Some(work) = self.works.get_mut(&path) {
                         work.kept_base = true;
                     }
                     self.replan(&path);
                 }
+                Ok(false) => self.look_again(&path),
                 Err(error) => self.trouble(&path, chain(&error), Again::Later),
             },
             Done::Discarded(path) => self.discarded(&path),

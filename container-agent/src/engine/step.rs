@@ -111,7 +111,7 @@ impl Engine {
         if let (Entry::Text { doc, seed, .. }, Some(hash), false) = (&entry, hash, known) {
             if self.is_unedited(doc) && hash == *seed {
                 // The shadow is the seed, and that is computed from these bytes.
-                if !self.keeps_base(path, view.text, *seed) {
+                if !self.keeps_base(path, *seed) {
                     return;
                 }
             } else if self.current_text(&entry) != Some(hash) || !self.texts.contains_key(doc) {
@@ -135,7 +135,7 @@ impl Engine {
         let Entry::Text { doc, seed, .. } = &entry else {
             return;
         };
-        if !self.keeps_base(path, view.text, *seed) {
+        if !self.keeps_base(path, *seed) {
             return;
         }
         self.forget_document(doc);
@@ -150,21 +150,13 @@ impl Engine {
     }
 
     /// Whether the document's first content is kept; if not, it will be.
-    fn keeps_base(&mut self, path: &FilePath, text: Option<String>, hash: BlobHash) -> bool {
+    fn keeps_base(&mut self, path: &FilePath, hash: BlobHash) -> bool {
         if self.works.get(path).is_some_and(|work| work.kept_base) {
             return true;
         }
-        match text {
-            Some(text) => {
-                self.jobs.disk(DiskJob::KeepBase {
-                    path: path.clone(),
-                    hash,
-                    text,
-                });
-                self.busy(path);
-            }
-            None => self.look_again(path),
-        }
+        let path = path.clone();
+        self.busy(&path);
+        self.jobs.disk(DiskJob::KeepBase { path, hash });
         false
     }
 
@@ -176,8 +168,8 @@ impl Engine {
 
     /// The disk's text goes into the document.
     fn edit(&mut self, path: &FilePath, view: View, base: Option<Base>) {
-        let (Some(base), Some(text)) = (base, view.text) else {
-            return self.look_again(path);
+        let Some(base) = base else {
+            return;
         };
         let Some(doc) = base.entry.doc().cloned() else {
             return;
@@ -185,6 +177,9 @@ impl Engine {
         if !self.ensure_loaded(path, &doc) {
             return;
         }
+        let Some(text) = self.works.get_mut(path).and_then(|work| work.text.take()) else {
+            return self.look_again(path);
+        };
         let first = !self.has_state(&doc);
         let used = self.turn_used();
         let writer = match self.works.get(path).is_some_and(|work| work.by_named_call) {
@@ -261,7 +256,7 @@ impl Engine {
                         path: path.clone(),
                         hash: *hash,
                         size: *size,
-                        text: view.text.filter(|_| text),
+                        is_text: text,
                     });
                     return self.busy(path);
                 }

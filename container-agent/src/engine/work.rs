@@ -39,6 +39,8 @@ pub(super) struct Work {
     pub absent_since: Option<Instant>,
     /// What the last look found.
     pub view: Option<View>,
+    /// The text that it found, of a path that has a document.
+    pub text: Option<String>,
     /// Where the kernel says it came from.
     pub moved_from: Option<FilePath>,
     /// Whether its possible origin is gone, once asked.
@@ -81,8 +83,6 @@ pub(super) struct View {
     pub disk: Disk,
     /// To know it again.
     pub print: Option<Fingerprint>,
-    /// The content, if it could be a text's and was read.
-    pub text: Option<String>,
     /// Milliseconds since 1970.
     pub mtime: u64,
 }

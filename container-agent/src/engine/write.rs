@@ -104,7 +104,6 @@ impl Engine {
                 _ => Disk::Absent,
             },
             print: None,
-            text: None,
             mtime: 0,
         };
         self.jobs.disk(DiskJob::Put {
