@@ -223,6 +223,7 @@ impl Engine {
                 for path in known {
                     self.mark(&path, Urgency::Soon);
                 }
+                self.wake_all();
                 self.renew_cookies();
             }
             WatchEvent::Cookie(name) => self.cookie_seen(&name),
@@ -232,6 +233,7 @@ impl Engine {
             WatchEvent::RootLost => self.lose_root(),
             WatchEvent::RootBack => {
                 self.root_lost = false;
+                self.wake_all();
                 self.note("the workspace is back".into());
             }
         }
@@ -256,7 +258,7 @@ impl Engine {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if !self.alone && self.received && now >= self.began + PATIENCE {
+        if !self.following && now >= self.began + PATIENCE {
             self.work_alone();
         }
         if now < self.next_housekeeping {
