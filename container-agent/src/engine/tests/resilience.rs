@@ -45,13 +45,15 @@ async fn a_killed_session_is_gone_on_from_the_journal() {
     let place = Place::new();
     let agent = place.watch(&server).await;
     server.set_away(true);
-    place.sh("echo two >> f; mkdir d; mv f d/g");
     let told = || server.seen().updates.len();
     let before = told();
-    // Spooled: the journal has it, the server has not.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while agent.handle.status().await.unacknowledged < 2 {
-        assert!(Instant::now() < deadline);
+    // One after the other, each spooled: the journal has it, the server has not.
+    for (changes, script) in [(1, "echo two >> f"), (2, "mkdir d; mv f d/g")] {
+        place.sh(script);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while agent.handle.status().await.unacknowledged < changes {
+            assert!(Instant::now() < deadline, "{script}");
+        }
     }
     agent.kill().await;
     assert_eq!(told(), before);
