@@ -217,7 +217,10 @@ impl Works {
     pub fn retry_failed(&mut self, now: Instant) {
         let mut failed = Vec::new();
         for (path, work) in &mut self.works {
-            if let Some(Trouble { retry_at: Some(at), .. }) = &mut work.trouble {
+            if let Some(Trouble {
+                retry_at: Some(at), ..
+            }) = &mut work.trouble
+            {
                 *at = now;
                 work.tries = 0;
                 failed.push(path.clone());
