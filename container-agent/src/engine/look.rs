@@ -166,6 +166,10 @@ impl Engine {
         };
         work.busy_looks = 0;
         work.trouble = None;
+        self.retry_below(path);
+        let Some(work) = self.works.get_mut(path) else {
+            return;
+        };
         let absent = view.disk == Disk::Absent;
         work.view = Some(view);
         if absent {

@@ -300,6 +300,7 @@ mod tests {
         let mut person = seeded(2, "one\ntwo\n");
         let mut agent = seeded(1, "one\ntwo\n");
         person.receive(&agent.wrote("one\ntwo\nmine\n")).unwrap();
+        person.catch_up().unwrap();
         for typed in [
             "typed first\none\ntwo\nmine\n",
             "typed first\none\ntyped second\ntwo\nmine\n",

@@ -135,6 +135,8 @@ pub(super) struct Works {
     works: HashMap<FilePath, Work>,
     ready: VecDeque<FilePath>,
     timers: BTreeSet<(Instant, FilePath)>,
+    /// Paths that are not tried again before something changes; more than those that still are.
+    given_up: BTreeSet<FilePath>,
     marks: u64,
 }
 
@@ -176,6 +178,21 @@ impl Works {
         if let (Some(since), Some(work)) = (since, self.works.get_mut(path)) {
             work.since = work.since.min(since);
         }
+    }
+
+    /// The path is not tried again before something about it, or above it, changes.
+    pub fn give_up(&mut self, path: &FilePath) {
+        self.given_up.insert(path.clone());
+    }
+
+    /// Takes out the paths below a directory that were given up.
+    pub fn take_given_up(&mut self, directory: &FilePath) -> Vec<FilePath> {
+        if self.given_up.is_empty() {
+            return Vec::new();
+        }
+        self.given_up
+            .extract_if(.., |path| path.is_below(directory))
+            .collect()
     }
 
     /// Has a path advanced in this turn, or when it is due.

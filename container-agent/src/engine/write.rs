@@ -549,6 +549,7 @@ impl Engine {
 
     /// What was at a path is gone for good, and with it perhaps what was in the way of another.
     pub(super) fn discarded(&mut self, path: &FilePath) {
+        self.retry_below(path);
         for directory in path.ancestors() {
             if self
                 .works
@@ -595,9 +596,13 @@ impl Engine {
     fn disk_failed(&mut self, path: &FilePath, error: &DiskError) {
         let first = self.works.get(path).is_some_and(|work| work.tries == 0);
         if first {
-            self.note(format!("{}; it is tried again", chain(error)));
+            self.note(chain(error));
         }
-        self.trouble(path, chain(error), Again::Later);
+        let again = match error.is_passing() {
+            true => Again::Later,
+            false => Again::OnChange,
+        };
+        self.trouble(path, chain(error), again);
     }
 
     /// Whether the path's document moved in the project, so that its file is to move on disk, or is

@@ -353,10 +353,11 @@ async fn lost_events_are_made_up_for() {
     let mut watched = Watched::with(&[("d/f", "x")], Box::new(Lossy { inner, passed: 0 })).await;
     for round in 0..20 {
         watched.sh(&format!(
-            "mkdir -p n{round}/a/b; for i in 1 2 3 4 5 6 7 8; do echo $i > n{round}/a/b/$i; done"
+            "mkdir -p n{round}/a/b; for i in 1 2 3 4 5 6 7 8; do echo $i > n{round}/a/b/$i; echo $i > d/$i; done"
         ));
     }
     let overflow = |e: &WatchEvent| matches!(e, WatchEvent::Note(note) if note.contains("lost"));
+    watched.until(overflow).await;
     // The cookie may be among the lost: the listing that follows an overflow is as good.
     let settled = tokio::time::timeout(Duration::from_secs(20), async {
         while watched.model != watched.walk() {
