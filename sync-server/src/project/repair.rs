@@ -166,9 +166,11 @@ impl<'a, F: Facts> Review<'a, F> {
             if let Some(before) = before.clone().filter(other) {
                 removed.push((before, path.clone()));
             }
-            // An earlier claim may have put this one right already.
-            if self.tree.get(&path) == Some(&entry) {
-                self.claim(path, entry, before);
+            match self.tree.get(&path).cloned() {
+                Some(now) if now == entry => self.claim(path, entry, before),
+                // An earlier claim put right what it says, not where it stands.
+                Some(now) => drop(self.without_collision(path, &now)),
+                None => {}
             }
         }
         for (entry, path) in removed {

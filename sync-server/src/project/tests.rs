@@ -3,6 +3,7 @@
 
 mod conflicts;
 mod original;
+mod random;
 mod texts;
 
 use std::collections::HashMap;

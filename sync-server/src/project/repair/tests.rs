@@ -381,3 +381,18 @@ fn what_is_told_is_bounded_and_what_is_put_right_is_not() {
     let told = |report: &Report| report.path.len() + report.reason.len();
     assert!(repairs.reports.iter().all(|report| told(report) < 2000));
 }
+
+#[test]
+fn a_path_that_is_given_a_new_document_collides_like_any_other() {
+    let link = Entry::Link { target: "x".into() };
+    let mut tree = tree(&[("A/b", link.clone()), ("D/x", link.clone())]);
+    let known = Known::with(&["a"]);
+    // One document at two paths: the first gives way to a directory, and keeps the document.
+    let changes = [put("A", &text("d", "a")), put("d/x", &text("d", "a"))];
+    review(&mut tree, &known, &changes);
+    let there: Vec<_> = tree.iter().map(|(path, _)| path.as_str()).collect();
+    let expected = ["A.conflict-ann-99", "A/b", "D/x", "d/x.conflict-ann-99"];
+    assert_eq!(there, expected);
+    let docs: Vec<_> = tree.iter().filter_map(|(_, entry)| entry.doc()).collect();
+    assert_eq!(docs, [&doc("d"), &doc("fresh-1")]);
+}
