@@ -31,6 +31,7 @@ mod remote;
 mod report;
 mod run;
 mod session;
+mod stale;
 mod step;
 mod texts;
 mod tools;

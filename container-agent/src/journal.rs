@@ -435,6 +435,10 @@ fn print_of(bytes: &[u8]) -> Option<Fingerprint> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is made, and looked at, from outside"
+)]
 mod tests {
     use super::*;
 

@@ -188,6 +188,10 @@ fn parse(source: Option<&str>) -> Gitignore {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is made, and looked at, from outside"
+)]
 mod tests {
     use super::*;
 

@@ -233,4 +233,8 @@ impl Notifier for NoNotifier {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is made, and looked at, from outside"
+)]
 mod tests;

@@ -49,29 +49,40 @@ pub struct DocumentName {
     pub text: Option<DocId>,
 }
 
-impl ProjectId {
-    /// Makes a fresh id from 15 random bytes.
-    pub fn from_random(bytes: [u8; 15]) -> Self {
-        Self(URL_SAFE_NO_PAD.encode(bytes).into())
-    }
+/// What both kinds of ids can do.
+macro_rules! id {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Makes a fresh id from 15 random bytes (120 bits: never drawn twice).
+            pub fn from_random(bytes: [u8; 15]) -> Self {
+                Self(URL_SAFE_NO_PAD.encode(bytes).into())
+            }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(s: &str) -> Result<Self, IdError> {
+                match is_id(s) {
+                    true => Ok(Self(s.into())),
+                    false => Err(IdError::Id(s.into())),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
 }
-
-impl DocId {
-    /// Makes a fresh id from 15 random bytes (120 bits: never drawn twice).
-    pub fn from_random(bytes: [u8; 15]) -> Self {
-        Self(URL_SAFE_NO_PAD.encode(bytes).into())
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+id!(ProjectId, DocId);
 
 impl BlobHash {
     /// Names `bytes`.
@@ -119,30 +130,6 @@ fn is_id(s: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-impl FromStr for ProjectId {
-    type Err = IdError;
-
-    fn from_str(s: &str) -> Result<Self, IdError> {
-        if is_id(s) {
-            Ok(Self(s.into()))
-        } else {
-            Err(IdError::Id(s.into()))
-        }
-    }
-}
-
-impl FromStr for DocId {
-    type Err = IdError;
-
-    fn from_str(s: &str) -> Result<Self, IdError> {
-        if is_id(s) {
-            Ok(Self(s.into()))
-        } else {
-            Err(IdError::Id(s.into()))
-        }
-    }
-}
-
 impl FromStr for BlobHash {
     type Err = IdError;
 
@@ -171,18 +158,6 @@ impl FromStr for DocumentName {
             None => Ok(Self::of_project(s.parse()?)),
             Some((project, doc)) => Ok(Self::of_text(project.parse()?, doc.parse()?)),
         }
-    }
-}
-
-impl fmt::Display for ProjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for DocId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

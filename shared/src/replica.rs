@@ -150,10 +150,10 @@ impl Replica {
         txn.encode_state_as_update_v1(&StateVector::default())
     }
 
-    /// The clock up to which a client's elements are here.
-    pub fn clock(&self, client: u64) -> u32 {
+    /// Says up to which clock a client's elements are here now.
+    pub fn clocks(&self) -> impl Fn(u64) -> u32 + use<> {
         let known = self.doc.transact().state_vector();
-        known.get(&yrs::block::ClientID::new(client))
+        move |client| known.get(&yrs::block::ClientID::new(client))
     }
 
     /// Whether updates wait for others that never came.
@@ -179,8 +179,7 @@ impl Replica {
 
     /// Whether the scanned update names a block or deletes a range that is not here yet.
     fn reaches_beyond(&self, scan: &Scan<'_>) -> bool {
-        let known = self.doc.transact().state_vector();
-        let clock = |client: u64| known.get(&yrs::block::ClientID::new(client));
+        let clock = self.clocks();
         let block = scan
             .blocks()
             .filter(|block| !matches!(block.kind, BlockKind::Skip))

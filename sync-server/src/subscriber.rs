@@ -235,19 +235,22 @@ impl Outbox {
         self.0.wake.notify_one();
     }
 
-    /// Ends a seat's lag with the diff since the state that it has, computed by `diff`.
+    /// Ends a seat's lag with the diff since the state that it has, computed by `diff`; `false` if
+    /// there is none, and so a gap.
     pub fn caught_up(
         &self,
         (seat, document): (SeatId, DocumentName),
         address: &Arc<str>,
         diff: impl FnOnce(&Bytes) -> Option<Arc<Broadcast>>,
-    ) {
+    ) -> bool {
         let Some(lag) = self.state().lagging.remove(&(seat, document)) else {
-            return;
+            return true;
         };
-        if let Some(broadcast) = diff(&lag.since) {
-            self.push(address, Outgoing::Broadcast(broadcast));
-        }
+        let Some(broadcast) = diff(&lag.since) else {
+            return false;
+        };
+        self.push(address, Outgoing::Broadcast(broadcast));
+        true
     }
 
     /// Forgets a seat that was left.
@@ -365,10 +368,11 @@ mod tests {
             Some(Next::Send(_, Outgoing::Broadcast(_)))
         ));
         assert!(matches!(outbox.next().await, Some(Next::CatchUp(s, _)) if s == seat));
-        outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
+        let caught_up = outbox.caught_up((seat, "p/d".parse().unwrap()), &address, |since| {
             assert_eq!(since, "sv");
             Some(update(b"diff"))
         });
+        assert!(caught_up);
         push(b"after");
         assert!(matches!(
             outbox.next().await,

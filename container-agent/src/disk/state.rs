@@ -28,7 +28,15 @@ pub struct StateDir {
 /// process ends in whatever way.
 #[derive(Debug)]
 pub struct WorkspaceLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for WorkspaceLock {
+    fn drop(&mut self) {
+        // Closing the file would do it too, but not while a process that is just being forked has
+        // a copy of it.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl StateDir {
@@ -66,7 +74,7 @@ impl StateDir {
             .open(&path)
             .map_err(|error| failed("open", &path, error))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(WorkspaceLock { _file: file })),
+            Ok(()) => Ok(Some(WorkspaceLock { file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(failed("lock", &path, error.into())),
         }

@@ -32,8 +32,10 @@ impl Engine {
             return;
         }
         let by = self.tools.author(&path);
+        let by_named_call = self.tools.hold(&path);
         let work = self.works.mark(&path, urgency, self.config.limits.hold);
         work.by = by;
+        work.by_named_call = by_named_call;
         work.ignored = ignored;
         if moved_from.is_some() {
             work.moved_from = moved_from;
@@ -164,14 +166,18 @@ impl Engine {
         };
         work.busy_looks = 0;
         work.trouble = None;
+        self.retry_below(path);
+        let Some(work) = self.works.get_mut(path) else {
+            return;
+        };
         let absent = view.disk == Disk::Absent;
         work.view = Some(view);
         if absent {
             // A directory that went took everything below it along, without a word about it.
             let below: Vec<FilePath> = self.agreed.below(path).cloned().collect();
-            for path in below {
-                if self.works.get(&path).is_none() {
-                    self.mark(&path, Urgency::Soon);
+            for below in below {
+                if self.works.get(&below).is_none() {
+                    self.mark_for(&below, Urgency::Soon, path);
                 }
             }
         }

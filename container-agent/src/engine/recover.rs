@@ -73,6 +73,10 @@ impl Recovery {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is made, and looked at, from outside"
+)]
 mod tests {
     use uspark_shared::id::BlobHash;
     use uspark_shared::schema::Entry;

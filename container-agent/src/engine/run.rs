@@ -17,8 +17,8 @@ use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
-use super::barrier::Barrier;
-use super::config::{Progress, ProgressSink, SyncConfig, ToolCall};
+use super::barrier::{Barrier, Cookie};
+use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
 use super::report::{Conflict, LinkState, Report, Status};
@@ -223,6 +223,8 @@ impl Engine {
                 for path in known {
                     self.mark(&path, Urgency::Soon);
                 }
+                self.wake_all();
+                self.renew_cookies();
             }
             WatchEvent::Cookie(name) => self.cookie_seen(&name),
             WatchEvent::Unseen { path, why } => drop(self.unseen.insert(path, why)),
@@ -231,6 +233,7 @@ impl Engine {
             WatchEvent::RootLost => self.lose_root(),
             WatchEvent::RootBack => {
                 self.root_lost = false;
+                self.wake_all();
                 self.note("the workspace is back".into());
             }
         }
@@ -255,7 +258,7 @@ impl Engine {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if !self.alone && self.received && now >= self.began + PATIENCE {
+        if !self.following && now >= self.began + PATIENCE {
             self.work_alone();
         }
         if now < self.next_housekeeping {
@@ -301,7 +304,7 @@ impl Engine {
 
     /// Writes the journal, then releases the frames. Gives whether it could be written.
     fn commit(&mut self, now: Instant) -> bool {
-        let sends = self.config.direction != super::config::Direction::Pull;
+        let sends = self.config.direction != Direction::Pull;
         let written = self.journal.write(&self.records).and_then(|()| {
             self.records.clear();
             let journal = &self.journal;
@@ -390,6 +393,12 @@ impl Engine {
         self.works.mark(path, urgency, self.config.limits.hold);
     }
 
+    /// Marks a path to be looked at as a part of the work on another.
+    pub fn mark_for(&mut self, path: &FilePath, urgency: Urgency, cause: &FilePath) {
+        self.mark(path, urgency);
+        self.works.inherit(path, cause);
+    }
+
     /// A path cannot be done now. It is tried again by itself, or not before it changes.
     pub fn trouble(&mut self, path: &FilePath, why: String, again: Again) {
         let (first, longest) = self.config.limits.retry;
@@ -406,10 +415,28 @@ impl Engine {
         };
         work.busy = false;
         work.trouble = Some(Trouble { why, retry_at });
-        if let Some(at) = retry_at {
-            self.works.wake_at(at, path);
-        } else if work.dirty != work.seen {
-            self.works.wake(path);
+        let changed = work.dirty != work.seen;
+        match retry_at {
+            Some(at) => self.works.wake_at(at, path),
+            None => {
+                self.works.give_up(path);
+                if changed {
+                    self.works.wake(path);
+                }
+            }
+        }
+    }
+
+    /// A path may no longer be what it was: what was given up below it is tried again.
+    pub fn retry_below(&mut self, path: &FilePath) {
+        for below in self.works.take_given_up(path) {
+            if self
+                .works
+                .get(&below)
+                .is_some_and(|work| work.trouble.is_some())
+            {
+                self.mark_for(&below, Urgency::Now, path);
+            }
         }
     }
 
@@ -432,19 +459,21 @@ impl Engine {
         }
     }
 
-    /// Touches a cookie whose event will be behind those of everything before. `None` when nothing
-    /// is watched.
-    pub fn put_cookie(&mut self) -> Option<String> {
-        if self.config.direction != super::config::Direction::Both || self.root_lost {
-            return None;
+    /// Touches a cookie whose event will be behind those of everything before.
+    pub fn put_cookie(&mut self) -> Cookie {
+        if self.config.direction != Direction::Both {
+            return Cookie::Seen;
+        }
+        if !self.listed || self.root_lost {
+            return Cookie::Wanted;
         }
         self.cookies += 1;
         let name = format!("{}-{}", self.client.get(), self.cookies);
         match self.state.touch_cookie(&name) {
-            Ok(()) => Some(name),
+            Ok(()) => Cookie::Put(name),
             Err(error) => {
                 self.note(error.to_string());
-                None
+                Cookie::Seen
             }
         }
     }

@@ -6,12 +6,14 @@
 use tokio::time::Instant;
 use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::path::FilePath;
+use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::config::Progress;
 use super::jobs::{DiskJob, Transfer, TransferError};
 use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
+use super::texts::{Edited, Writer};
 use super::work::{Origin, View};
 use crate::journal::{Base, Record};
 use crate::link::BlobError;
@@ -185,22 +187,35 @@ impl Engine {
         }
         let first = !self.has_state(&doc);
         let used = self.turn_used();
+        let writer = match self.works.get(path).is_some_and(|work| work.by_named_call) {
+            true => Writer::SawTheDisk,
+            false => Writer::Unknown,
+        };
         let Some(document) = self.texts.get_mut(&doc) else {
             return;
         };
         document.used = used;
-        let update = match document.edit(&text) {
-            Ok(update) => update,
+        let edited = match document.edit(&text, writer, ClientId::from_random(random())) {
+            Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };
+        let whole = Record::WholeState(Some(doc.clone()), document.shadow_state());
+        let update = match edited {
+            Edited::Nothing => None,
+            Edited::Here(update) if first => Some((whole, Some(update))),
+            Edited::Here(update) => Some((
+                Record::State(Some(doc.clone()), update.clone()),
+                Some(update),
+            )),
+            Edited::Elsewhere(update) => Some((whole, update)),
+        };
         let by = self.works.get(path).and_then(|work| work.by.clone());
-        if let Some(update) = update {
-            self.records.push(match first {
-                true => Record::WholeState(Some(doc.clone()), document.shadow_state()),
-                false => Record::State(Some(doc.clone()), update.clone()),
-            });
-            let outgoing = self.wire.outgoing(Some(doc), update, by);
-            self.records.push(Record::Outgoing(outgoing));
+        if let Some((state, update)) = update {
+            self.records.push(state);
+            if let Some(update) = update {
+                let outgoing = self.wire.outgoing(Some(doc), update, by);
+                self.records.push(Record::Outgoing(outgoing));
+            }
             self.sent += 1;
             (self.progress)(Progress::Sent(path.clone()));
         }
@@ -359,11 +374,11 @@ impl Engine {
         self.disagree(path);
         self.sent += 1;
         (self.progress)(Progress::RemovedThere(path.clone()));
-        self.settle(path);
         // Its directory may be empty now, and still there.
         if let Some(parent) = path.parent() {
-            self.mark(&parent, Urgency::Soon);
+            self.mark_for(&parent, Urgency::Soon, path);
         }
+        self.settle(path);
     }
 
     /// Whether a new path is an old one renamed, or that is being asked.
@@ -443,9 +458,9 @@ impl Engine {
         if let Some(work) = self.works.get_mut(to) {
             work.origin = Origin::Unknown;
         }
-        self.mark(from, Urgency::Soon);
+        self.mark_for(from, Urgency::Soon, to);
         if let Some(parent) = from.parent() {
-            self.mark(&parent, Urgency::Soon);
+            self.mark_for(&parent, Urgency::Soon, to);
         }
         self.replan(to);
     }

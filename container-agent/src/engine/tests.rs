@@ -1,5 +1,10 @@
 //! Whole sessions against a server in memory.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what is on disk is looked at, and changed, from outside"
+)]
+
 mod basics;
 mod conflicts;
 mod double;

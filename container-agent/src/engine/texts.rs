@@ -9,11 +9,23 @@
 //! ours is used twice; the one exception authors under a client id of its own
 //! ([`TextDocument::edit_of_displaced`]).
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
 use uspark_shared::diff::diff;
 use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::replica::{ClientId, ReplicaError, TextReplica};
 use uspark_shared::seed::seed_update;
 use uspark_shared::text::as_grown_text;
+
+use super::stale::takes_back;
+
+/// How long after a write-back somebody may still write what they read before it. Longer than
+/// formatters and generators think; an editor that holds a file for longer asks before it
+/// overwrites.
+const PAST: Duration = Duration::from_secs(10);
+/// Texts of write-backs that are kept for that, in bytes, unless one alone has more.
+const PAST_BYTES: usize = 1 << 20;
 
 /// A loaded text document.
 pub(super) struct TextDocument {
@@ -26,8 +38,42 @@ pub(super) struct TextDocument {
     live_version: u64,
     /// Which of these the shadow has.
     shadow_version: u64,
-    /// When it was last needed, in turns of the loop.
+    /// When it was last needed, in seconds of the session.
     pub used: u64,
+    /// What was written back a moment ago, oldest first.
+    past: VecDeque<Past>,
+}
+
+/// A write-back that somebody who reads and then writes may not have seen.
+struct Past {
+    at: Instant,
+    /// The text before it.
+    before: String,
+    /// The text after it.
+    after: String,
+    /// The shadow before it.
+    state: Vec<u8>,
+}
+
+/// What is known about who wrote a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Nothing: it may have read an earlier version.
+    Unknown,
+    /// It wrote over what it had just read: a tool call for which write-back had to wait.
+    SawTheDisk,
+}
+
+/// What became of new bytes on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Edited {
+    /// They are what the shadow is.
+    Nothing,
+    /// The shadow was edited; this says so.
+    Here(Vec<u8>),
+    /// The shadow is another now: it was edited as of an earlier version. This says so, if that
+    /// was an edit at all.
+    Elsewhere(Option<Vec<u8>>),
 }
 
 /// What others wrote, ready to be written to disk.
@@ -52,6 +98,7 @@ impl TextDocument {
             live_version: 0,
             shadow_version: 0,
             used: 0,
+            past: VecDeque::new(),
         }
     }
 
@@ -87,31 +134,65 @@ impl TextDocument {
     }
 
     /// The disk has other bytes now: gives the update that says so, if they are other bytes.
-    pub fn edit(&mut self, bytes: &str) -> Result<Option<Vec<u8>>, ReplicaError> {
+    ///
+    /// `fresh`: a client id nobody has used, in case whoever wrote them had not seen what was last
+    /// written back.
+    pub fn edit(
+        &mut self,
+        bytes: &str,
+        writer: Writer,
+        fresh: ClientId,
+    ) -> Result<Edited, ReplicaError> {
+        let seen = match writer {
+            Writer::SawTheDisk => None,
+            Writer::Unknown => self.seen_by_writer_of(bytes),
+        };
+        if let Some(state) = seen {
+            // The shadow goes back to what the writer had read, and on from there under another
+            // client: its own later edits are in the live replica and must not be made again.
+            let fork = fork(fresh, &state)?;
+            let update = fork.edit(&diff(&fork.text(), bytes));
+            self.shadow = fork;
+            self.past.clear();
+            if let Some(update) = &update {
+                self.live.apply(update)?;
+                self.rehash();
+            }
+            self.live_version += 1;
+            return Ok(Edited::Elsewhere(update));
+        }
         let Some(update) = self.shadow.edit(&diff(&self.shadow.text(), bytes)) else {
-            return Ok(None);
+            return Ok(Edited::Nothing);
         };
         self.live.apply(&update)?;
         self.rehash();
-        Ok(Some(update))
+        Ok(Edited::Here(update))
     }
 
     /// Somebody wrote these bytes over what the shadow is, and our own write displaced them at the
     /// same moment: they are an edit of the shadow that never was on disk for us to follow.
     ///
-    /// `client` must be fresh: the shadow's own clock goes on without this edit.
+    /// `fresh`: as in [`Self::edit`]; the shadow's own clock goes on without this edit.
     pub fn edit_of_displaced(
         &mut self,
-        client: ClientId,
         bytes: &str,
+        fresh: ClientId,
     ) -> Result<Option<Vec<u8>>, ReplicaError> {
-        let fork = TextReplica::new(client);
-        fork.apply(&self.shadow.state())?;
+        let state = self.seen_by_writer_of(bytes);
+        let fork = fork(fresh, &state.unwrap_or_else(|| self.shadow.state()))?;
         let Some(update) = fork.edit(&diff(&fork.text(), bytes)) else {
             return Ok(None);
         };
         self.receive(&update)?;
         Ok(Some(update))
+    }
+
+    /// The state that whoever wrote these bytes had read, if it is not the shadow's.
+    fn seen_by_writer_of(&mut self, bytes: &str) -> Option<Vec<u8>> {
+        self.past.retain(|past| past.at.elapsed() < PAST);
+        let unseen = |past: &&Past| takes_back(&past.before, &past.after, bytes);
+        let oldest = self.past.iter().rev().take_while(unseen).last()?;
+        Some(oldest.state.clone())
     }
 
     /// What is to be written to disk.
@@ -132,7 +213,18 @@ impl TextDocument {
 
     /// The disk has a snapshot: `update` and `version` are its.
     pub fn follow(&mut self, update: &[u8], version: u64) -> Result<(), ReplicaError> {
+        let (before, state) = (self.shadow.text(), self.shadow.state());
         self.shadow.apply(update)?;
+        self.past.push_back(Past {
+            at: Instant::now(),
+            before,
+            after: self.shadow.text(),
+            state,
+        });
+        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.after.len()).sum::<usize>();
+        while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
+            self.past.pop_front();
+        }
         self.shadow_version = self.shadow_version.max(version);
         Ok(())
     }
@@ -183,9 +275,61 @@ impl TextDocument {
     }
 }
 
+/// A replica of its own, from a state.
+fn fork(client: ClientId, state: &[u8]) -> Result<TextReplica, ReplicaError> {
+    let fork = TextReplica::new(client);
+    fork.apply(state)?;
+    Ok(fork)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl TextDocument {
+        fn wrote(&mut self, bytes: &str) -> Vec<u8> {
+            match self.edit(bytes, Writer::Unknown, client(200)).unwrap() {
+                Edited::Here(update) => update,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_writer_who_had_not_seen_the_last_write_backs_deletes_nothing() {
+        let mut person = seeded(2, "one\ntwo\n");
+        let mut agent = seeded(1, "one\ntwo\n");
+        person.receive(&agent.wrote("one\ntwo\nmine\n")).unwrap();
+        person.catch_up().unwrap();
+        for typed in [
+            "typed first\none\ntwo\nmine\n",
+            "typed first\none\ntyped second\ntwo\nmine\n",
+        ] {
+            agent.receive(&person.wrote(typed)).unwrap();
+            let snapshot = agent.snapshot().unwrap().unwrap();
+            agent.follow(&snapshot.update, snapshot.version).unwrap();
+        }
+        let stale = "one\ntwo\nmine\nnew\n";
+        let edited = agent.edit(stale, Writer::Unknown, client(7)).unwrap();
+        let Edited::Elsewhere(Some(update)) = edited else {
+            panic!("{edited:?}");
+        };
+        person.receive(&update).unwrap();
+        assert_eq!(agent.shadow.text(), stale);
+        let both = "typed first\none\ntyped second\ntwo\nmine\nnew\n";
+        let snapshot = agent.snapshot().unwrap().unwrap();
+        assert_eq!(snapshot.text, both);
+        assert!(!agent.is_even());
+        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        // And on from there; a deletion by somebody who saw it is one.
+        let update = match agent.edit("one\n", Writer::SawTheDisk, client(8)).unwrap() {
+            Edited::Here(update) => update,
+            other => panic!("{other:?}"),
+        };
+        person.receive(&update).unwrap();
+        assert_eq!(person.snapshot().unwrap().unwrap().text, "one\n");
+        assert_eq!(person.live_hash(), agent.live_hash());
+    }
 
     fn client(id: u8) -> ClientId {
         ClientId::from_random([id; 4])
@@ -199,10 +343,10 @@ mod tests {
     #[test]
     fn a_stale_overwrite_merges_with_what_was_typed_meanwhile() {
         let (mut agent, mut person) = (seeded(1, "one\ntwo\n"), seeded(2, "one\ntwo\n"));
-        let typed = person.edit("one typed\ntwo\n").unwrap().unwrap();
+        let typed = person.wrote("one typed\ntwo\n");
         agent.receive(&typed).unwrap();
         // The disk still had the seed when the agent wrote.
-        let wrote = agent.edit("one\ntwo\nthree\n").unwrap().unwrap();
+        let wrote = agent.wrote("one\ntwo\nthree\n");
         person.receive(&wrote).unwrap();
         let snapshot = agent.snapshot().unwrap().unwrap();
         assert_eq!(snapshot.text, "one typed\ntwo\nthree\n");
@@ -210,22 +354,25 @@ mod tests {
         assert!(!agent.is_even());
         agent.follow(&snapshot.update, snapshot.version).unwrap();
         assert!(agent.is_even());
-        assert_eq!(agent.edit(&snapshot.text).unwrap(), None);
+        let same = agent
+            .edit(&snapshot.text, Writer::Unknown, client(9))
+            .unwrap();
+        assert_eq!(same, Edited::Nothing);
     }
 
     #[test]
     fn what_a_swap_displaced_is_merged_and_later_edits_still_work() {
         let mut agent = seeded(1, "a\n");
         let mut person = seeded(2, "a\n");
-        let mut log = vec![agent.edit("a\nb\n").unwrap().unwrap()];
+        let mut log = vec![agent.wrote("a\nb\n")];
         person.receive(&log[0]).unwrap();
-        let typed = person.edit("typed\na\nb\n").unwrap().unwrap();
+        let typed = person.wrote("typed\na\nb\n");
         agent.receive(&typed).unwrap();
         let snapshot = agent.snapshot().unwrap().unwrap();
         // Between comparing and swapping somebody wrote this; the disk now has the snapshot.
-        log.extend(agent.edit_of_displaced(client(9), "a\nb\nraced\n").unwrap());
+        log.extend(agent.edit_of_displaced("a\nb\nraced\n", client(9)).unwrap());
         agent.follow(&snapshot.update, snapshot.version).unwrap();
-        log.extend(agent.edit("typed\na\nb\nlater\n").unwrap());
+        log.push(agent.wrote("typed\na\nb\nlater\n"));
         for update in &log[1..] {
             assert!(!person.receive(update).unwrap());
         }
@@ -239,11 +386,11 @@ mod tests {
     #[test]
     fn a_remembered_shadow_goes_on_under_another_client() {
         let mut before = seeded(1, "a\n");
-        before.edit("a\nb\n").unwrap();
+        before.wrote("a\nb\n");
         let state = before.shadow_state();
         let mut after = TextDocument::from_updates(client(2), &[state]).unwrap();
         assert_eq!(after.live_hash(), before.live_hash());
-        let update = after.edit("a\nb\nc\n").unwrap().unwrap();
+        let update = after.wrote("a\nb\nc\n");
         before.receive(&update).unwrap();
         assert_eq!(after.live_hash(), before.live_hash());
     }
@@ -251,8 +398,8 @@ mod tests {
     #[test]
     fn an_update_without_its_ground_is_known_to_miss_something() {
         let mut author = seeded(1, "a");
-        author.edit("ab").unwrap();
-        let second = author.edit("abc").unwrap().unwrap();
+        author.wrote("ab");
+        let second = author.wrote("abc");
         let mut other = seeded(2, "a");
         assert!(other.receive(&second).unwrap());
         assert!(!other.is_even());

@@ -2,6 +2,7 @@
 
 use uspark_shared::path::FilePath;
 
+use super::barrier::Cookie;
 use super::config::ToolCall;
 
 /// The tool calls under way.
@@ -16,7 +17,7 @@ struct Call {
     call: ToolCall,
     /// It is finished, but its last writes may not have been reported: they were once this cookie
     /// is seen.
-    until: Option<String>,
+    until: Option<Cookie>,
 }
 
 impl Tools {
@@ -33,23 +34,28 @@ impl Tools {
         self.calls.push(Call { call, until: None });
     }
 
-    /// A call has ended; its changes are complete once `cookie` is seen. Without a cookie it is
+    /// A call has ended; its changes are complete once its cookie is seen. When none is needed it is
     /// over now, and given back.
-    pub fn finished(&mut self, id: &str, cookie: Option<String>) -> Vec<ToolCall> {
-        match cookie {
-            Some(cookie) => {
-                for call in self.calls.iter_mut().filter(|call| call.call.id == id) {
-                    call.until = Some(cookie.clone());
-                }
-                Vec::new()
-            }
-            None => self.end(|call| call.call.id == id),
+    pub fn finished(&mut self, id: &str, cookie: Cookie) -> Vec<ToolCall> {
+        if cookie == Cookie::Seen {
+            return self.end(|call| call.call.id == id);
+        }
+        for call in self.calls.iter_mut().filter(|call| call.call.id == id) {
+            call.until.clone_from(&Some(cookie.clone()));
+        }
+        Vec::new()
+    }
+
+    /// Cookies that were not seen are replaced by this one.
+    pub fn renew(&mut self, cookie: &str) {
+        for until in self.calls.iter_mut().filter_map(|call| call.until.as_mut()) {
+            *until = Cookie::Put(cookie.to_owned());
         }
     }
 
     /// A cookie was seen. Gives the calls that are over now.
     pub fn cookie(&mut self, cookie: &str) -> Vec<ToolCall> {
-        self.end(|call| call.until.as_deref() == Some(cookie))
+        self.end(|call| matches!(&call.until, Some(Cookie::Put(put)) if put == cookie))
     }
 
     fn end(&mut self, is_over: impl Fn(&Call) -> bool) -> Vec<ToolCall> {
@@ -113,11 +119,12 @@ mod tests {
         assert!(tools.author(&g).unwrap().contains("Bash"));
         tools.started(call("3", "Task", &[]));
         assert_eq!(tools.author(&g), None);
-        tools.finished("1", Some("cookie".into()));
+        tools.finished("1", Cookie::Put("lost".into()));
+        tools.renew("cookie");
         assert!(tools.author(&f).unwrap().contains("Edit"));
         assert_eq!(tools.cookie("cookie").len(), 1);
         assert!(!tools.hold(&f));
-        tools.finished("3", None);
+        tools.finished("3", Cookie::Seen);
         assert!(tools.author(&f).unwrap().contains("Bash"));
     }
 

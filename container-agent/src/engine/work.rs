@@ -47,6 +47,8 @@ pub(super) struct Work {
     pub ignored: bool,
     /// What made the change, for the wire.
     pub by: Option<String>,
+    /// It was a tool call that named the path, and write-back waited for it.
+    pub by_named_call: bool,
     /// The next look is to bring the document's first content too.
     pub wants_base: bool,
     /// It was to bring it once already.
@@ -133,6 +135,8 @@ pub(super) struct Works {
     works: HashMap<FilePath, Work>,
     ready: VecDeque<FilePath>,
     timers: BTreeSet<(Instant, FilePath)>,
+    /// Paths that are not tried again before something changes; more than those that still are.
+    given_up: BTreeSet<FilePath>,
     marks: u64,
 }
 
@@ -168,6 +172,29 @@ impl Works {
         self.works.get_mut(path).expect("it was just marked")
     }
 
+    /// What was marked belongs to what `cause` is worked on for: whoever waits for that, waits.
+    pub fn inherit(&mut self, path: &FilePath, cause: &FilePath) {
+        let since = self.works.get(cause).map(|work| work.since);
+        if let (Some(since), Some(work)) = (since, self.works.get_mut(path)) {
+            work.since = work.since.min(since);
+        }
+    }
+
+    /// The path is not tried again before something about it, or above it, changes.
+    pub fn give_up(&mut self, path: &FilePath) {
+        self.given_up.insert(path.clone());
+    }
+
+    /// Takes out the paths below a directory that were given up.
+    pub fn take_given_up(&mut self, directory: &FilePath) -> Vec<FilePath> {
+        if self.given_up.is_empty() {
+            return Vec::new();
+        }
+        self.given_up
+            .extract_if(.., |path| path.is_below(directory))
+            .collect()
+    }
+
     /// Has a path advanced in this turn, or when it is due.
     pub fn wake(&mut self, path: &FilePath) {
         if let Some(work) = self.works.get_mut(path)
@@ -200,6 +227,24 @@ impl Works {
             if let Some((_, path)) = self.timers.pop_first() {
                 self.wake(&path);
             }
+        }
+    }
+
+    /// Tries everything that failed again now: somebody waits for it.
+    pub fn retry_failed(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        for (path, work) in &mut self.works {
+            if let Some(Trouble {
+                retry_at: Some(at), ..
+            }) = &mut work.trouble
+            {
+                *at = now;
+                work.tries = 0;
+                failed.push(path.clone());
+            }
+        }
+        for path in failed {
+            self.wake(&path);
         }
     }
 

@@ -381,8 +381,7 @@ impl Engine {
         let Some(document) = self.texts.get_mut(doc) else {
             return false;
         };
-        let client = ClientId::from_random(random());
-        match document.edit_of_displaced(client, text) {
+        match document.edit_of_displaced(text, ClientId::from_random(random())) {
             Ok(Some(update)) => {
                 let by = self.tools.author(path);
                 let outgoing = self.wire.outgoing(Some(doc.clone()), update, by);
@@ -431,7 +430,7 @@ impl Engine {
                     path: path.clone(),
                     kept: kept.clone(),
                 });
-                self.mark(&kept, Urgency::Now);
+                self.mark_for(&kept, Urgency::Now, path);
             }
             Ok(false) => self.note(format!(
                 "`{kept}` exists; a version of `{path}` keeps a temporary name"
@@ -550,13 +549,14 @@ impl Engine {
 
     /// What was at a path is gone for good, and with it perhaps what was in the way of another.
     pub(super) fn discarded(&mut self, path: &FilePath) {
+        self.retry_below(path);
         for directory in path.ancestors() {
             if self
                 .works
                 .get(&directory)
                 .is_some_and(|work| work.trouble.is_some())
             {
-                self.mark(&directory, Urgency::Now);
+                self.mark_for(&directory, Urgency::Now, path);
             }
         }
         self.replan(path);
@@ -596,9 +596,13 @@ impl Engine {
     fn disk_failed(&mut self, path: &FilePath, error: &DiskError) {
         let first = self.works.get(path).is_some_and(|work| work.tries == 0);
         if first {
-            self.note(format!("{}; it is tried again", chain(error)));
+            self.note(chain(error));
         }
-        self.trouble(path, chain(error), Again::Later);
+        let again = match error.is_passing() {
+            true => Again::Later,
+            false => Again::OnChange,
+        };
+        self.trouble(path, chain(error), again);
     }
 
     /// Whether the path's document moved in the project, so that its file is to move on disk, or is
@@ -620,7 +624,7 @@ impl Engine {
                     return false;
                 }
                 if self.works.get(&from).is_none() {
-                    self.mark(&from, Urgency::Now);
+                    self.mark_for(&from, Urgency::Now, path);
                 }
                 let busy = self.works.get(&from).is_some_and(|work| work.busy);
                 if busy || self.tools.hold(&from) || self.tools.hold(path) {
@@ -643,7 +647,7 @@ impl Engine {
                     return false;
                 }
                 if self.works.get(&to).is_none() {
-                    self.mark(&to, Urgency::Now);
+                    self.mark_for(&to, Urgency::Now, path);
                 }
                 let may_come = self.works.get(&to).is_some_and(|work| {
                     let free = work
@@ -681,8 +685,8 @@ impl Engine {
         } else if let Some(work) = self.works.get_mut(to) {
             work.rename_tried = true;
         }
-        for path in [from, to] {
-            self.mark(path, Urgency::Now);
+        for (path, other) in [(from, to), (to, from)] {
+            self.mark_for(path, Urgency::Now, other);
             self.look_again(path);
         }
         self.busy(from);

@@ -334,9 +334,7 @@ mod tests {
 
         fn take(&mut self, update: &[u8], who: &str) -> Vec<Loser> {
             let scanned = scan(update).unwrap();
-            let contests = self
-                .chains
-                .receive(&scanned, |client| self.replica.clock(client));
+            let contests = self.chains.receive(&scanned, self.replica.clocks());
             let keys: Vec<_> = contests.iter().map(|c| c.key().to_owned()).collect();
             let before: Vec<_> = keys.iter().map(|key| self.replica.file(key)).collect();
             self.replica.apply(update).unwrap();

@@ -99,6 +99,8 @@ impl Owner {
                 () = tokio::time::sleep_until(deadline) => self.tick(queue.is_empty()),
             };
             match flow {
+                // Of a poisoned document even a look is not safe: it may wait for ever.
+                _ if self.project.is_poisoned() => break,
                 Flow::Go => {}
                 Flow::Leave => {
                     self.snapshot();
@@ -188,9 +190,11 @@ impl Owner {
                 _ => None,
             },
             Command::Touch(doc) => Some(doc.clone()),
-            Command::State { .. } | Command::Manifest(_) | Command::File { .. } => {
-                self.left_over.first().cloned()
-            }
+            Command::State { .. }
+            | Command::Manifest(_)
+            | Command::File { .. }
+            | Command::Patch { .. }
+            | Command::Delete { .. } => self.left_over.first().cloned(),
             Command::Merge(merge, _) => {
                 let doc = merge.wanted.doc.as_ref().map(|(doc, _)| doc.clone());
                 doc.filter(|doc| self.records.contains_key(doc))

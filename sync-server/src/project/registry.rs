@@ -163,11 +163,17 @@ impl Projects {
             .iter()
             .filter_map(|slot| slot.get().cloned())
             .collect();
+        // All are told before any is waited for: their last writes share commits.
+        let mut closing = Vec::new();
         for handle in handles {
             let (done, closed) = oneshot::channel();
             if handle.commands.send(Command::Close(done)).await.is_ok() {
-                let _ = closed.await;
+                closing.push(closed);
             }
+        }
+        for closed in closing {
+            // Dropped where its commits failed: that was told.
+            let _ = closed.await;
         }
     }
 

@@ -10,12 +10,16 @@
 
 use serde_json::Value;
 use uspark_shared::id::{BlobHash, DocId};
-use uspark_shared::path::FilePath;
+use uspark_shared::path::{FilePath, MAX_PATH_BYTES};
 use uspark_shared::replica::{KeyChange, ProjectEdit};
 use uspark_shared::schema::Entry;
 use uspark_shared::text::MAX_TEXT_BYTES;
 
 use super::tree::Tree;
+
+/// Things put right that are told of one update. More are put right, and not told: a peer chose how
+/// many there are.
+const MAX_REPORTS: usize = 1000;
 
 /// What the server knows that does not stand in the tree.
 pub trait Facts {
@@ -501,10 +505,10 @@ impl<'a, F: Facts> Review<'a, F> {
     }
 
     fn report(&mut self, path: &str, reason: String) {
-        self.out.reports.push(Report {
-            path: path.to_owned(),
-            reason,
-        });
+        if self.out.reports.len() < MAX_REPORTS {
+            let path = path.chars().take(MAX_PATH_BYTES).collect();
+            self.out.reports.push(Report { path, reason });
+        }
     }
 }
 

@@ -242,6 +242,35 @@ async fn a_server_that_stops_tells_its_sockets_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn projects_that_close_do_not_wait_for_each_other() {
+    let server = TestServer::start().await;
+    let doc = server.text("a.txt", "one\n").await;
+    let (mut busy, text) = server.person(&format!("p/{doc}"), 1).await;
+    let mut idle = Vec::new();
+    for id in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        server.project(id).await;
+        let token = server.token_until(id, Access::Write, None).await;
+        let path = format!("/ws/{id}?token={}", token.reveal());
+        let mut client = server.connect(&path).await;
+        client.frame().await;
+        idle.push(client);
+    }
+    server.store.hold();
+    busy.send(typed(&text, "two\n")).await;
+    busy.send(here(1, 1)).await;
+    busy.frame().await;
+    let projects = server.state.projects.clone();
+    let closing = tokio::spawn(async move { projects.close().await });
+    assert_eq!(busy.closed().await.1, 1013);
+    for mut client in idle {
+        assert_eq!(client.closed().await.1, 1013);
+    }
+    assert!(!closing.is_finished(), "an edit is not on disk yet");
+    server.store.release();
+    closing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaving_is_noticed_and_tells_the_others() {
     let server = TestServer::start().await;
     let mut ann = server.ws("p", Access::Write).await;

@@ -151,11 +151,6 @@ impl Double {
         }
     }
 
-    /// Settles every text.
-    pub fn settle(&self) {
-        self.world().settle();
-    }
-
     pub fn entry(&self, path: &str) -> Option<Entry> {
         self.world().project().entry(&path.parse().unwrap())
     }

@@ -144,3 +144,27 @@ async fn a_token_that_is_revoked_while_its_document_is_awaited_opens_nothing() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_with_the_right_to_is_answered_before_what_was_not() {
+    let server = TestServer::start().await;
+    let name = format!("p/{}", server.text("a.txt", "one\n").await);
+    let (writer, reader) = (
+        server.token(Access::Write).await,
+        server.token(Access::Read).await,
+    );
+    let mut client = collab(&server).await;
+    let text = client.open(&name, &writer).await;
+    // Known before the store is held: looking it up is a read.
+    client.open("p", &reader).await;
+    server.store.hold();
+    client.update(&name, &typed(&text, "two\n")).await;
+    client.auth(&name, &reader).await;
+    assert_eq!(client.told().await, (name.clone(), Granted("read")));
+    client.update(&name, &typed(&text, "three\n")).await;
+    client.send(ClientFrame::Ping.encode()).await;
+    assert_eq!(client.frame().await, ServerFrame::Pong.encode());
+    server.store.release();
+    assert_eq!(client.heard().await, Status(true));
+    assert_eq!(client.heard().await, Status(false));
+}

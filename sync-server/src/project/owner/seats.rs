@@ -167,14 +167,16 @@ impl Rooms {
         }
     }
 
-    /// Ends a seat that lagged with what it missed.
+    /// Ends a seat's lag with what it missed; `false` if there is no saying what that was.
     fn caught_up(
         &self,
         id: SeatId,
         document: &Option<DocId>,
         diff: impl FnOnce(&Bytes) -> Option<Bytes>,
-    ) {
-        let Some(seat) = self.seat(id) else { return };
+    ) -> bool {
+        let Some(seat) = self.seat(id) else {
+            return true;
+        };
         let name = DocumentName {
             project: self.name.project.clone(),
             text: document.clone(),
@@ -186,7 +188,7 @@ impl Rooms {
         seat.outbox
             .caught_up((id, name.clone()), &address, |since| {
                 diff(since).map(|update| Broadcast::new(name, BroadcastKind::Update, update))
-            });
+            })
     }
 
     fn tell_awareness(&self, document: &Option<DocId>, body: Option<Vec<u8>>) {
@@ -330,17 +332,20 @@ impl Owner {
                     seat.who.by = by;
                 }
             }
-            SeatMessage::CatchUp(document) => {
-                let text = document.as_ref().and_then(|doc| self.texts.get(doc));
-                let diff = |since: &Bytes| {
-                    let replica = match &text {
-                        Some(text) => &*text.replica,
-                        None => &*self.project,
-                    };
-                    replica.diff(since).ok().map(Bytes::from)
-                };
-                self.rooms.caught_up(id, &document, diff);
-            }
+            SeatMessage::CatchUp(document) => self.catch_up(id, document),
+        }
+    }
+
+    /// Makes up for what a seat missed of a document, or lets it come back for it.
+    fn catch_up(&mut self, id: SeatId, document: Option<DocId>) {
+        let replica = match &document {
+            None => Some(&*self.project),
+            Some(doc) => self.texts.get(doc).map(|text| &*text.replica),
+        };
+        let diff = |since: &Bytes| replica?.diff(since).ok().map(Bytes::from);
+        if !self.rooms.caught_up(id, &document, diff) {
+            let again = Refusal::Unavailable("the document is loaded again".into());
+            self.rooms.refuse(id, &again);
         }
     }
 

@@ -39,7 +39,10 @@ impl Owner {
             return;
         };
         if !seat.may_write {
-            seat.outbox.push(&seat.address, Outgoing::Status(false));
+            // In its turn: an update may be under way that was sent while it still might.
+            self.acks.after_all(Ack::new(move |_| {
+                seat.outbox.push(&seat.address, Outgoing::Status(false));
+            }));
             return;
         }
         let ack = self.seat_ack(id, &update);
@@ -133,14 +136,21 @@ impl Owner {
     ) -> Result<Outcome, ReplicaError> {
         let scanned = scan(&update)?;
         let missed = self.project.misses_updates();
-        let contests = self
-            .chains
-            .receive(&scanned, |client| self.project.clock(client));
+        let contests = self.chains.receive(&scanned, self.project.clocks());
         let before: Vec<_> = contests
             .iter()
             .map(|contest| self.project.file(contest.key()))
             .collect();
-        let applied = self.project.apply_project_scanned(&update, &scanned)?;
+        let applied = match self.project.apply_project_scanned(&update, &scanned) {
+            Ok(applied) => applied,
+            Err(error) => {
+                if !self.project.is_poisoned() {
+                    // They have taken in what was not applied.
+                    self.read_chains_again();
+                }
+                return Err(error);
+            }
+        };
         let missing = applied.applied.missing;
         if !applied.applied.new {
             self.acks.after_all(ack);

@@ -365,3 +365,19 @@ fn a_loser_that_says_the_same_needs_no_copy() {
     ]);
     assert_eq!(review.finish().edits, []);
 }
+
+#[test]
+fn what_is_told_is_bounded_and_what_is_put_right_is_not() {
+    let (mut tree, known) = (Tree::default(), Known::default());
+    let long = format!("/{}", "x".repeat(100_000));
+    let keys = (0..2 * MAX_REPORTS).map(|n| format!("/{n}"));
+    let changes: Vec<_> = std::iter::once(long)
+        .chain(keys)
+        .map(|key| set(&key, json!({"dir": true})))
+        .collect();
+    let repairs = review(&mut tree, &known, &changes);
+    assert_eq!(repairs.edits.len(), changes.len());
+    assert_eq!(repairs.reports.len(), MAX_REPORTS);
+    let told = |report: &Report| report.path.len() + report.reason.len();
+    assert!(repairs.reports.iter().all(|report| told(report) < 2000));
+}

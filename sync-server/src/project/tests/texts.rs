@@ -53,6 +53,28 @@ async fn what_was_acknowledged_survives_a_kill_settled_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_nobody_deletes_what_they_did_not_see() {
+    let server = Server::new().await;
+    server.text_file("a.txt", "d", "one\n").await;
+    let mut ann = server.person(Some("d")).await;
+    ann.write("two\n").await;
+    ann.is_saved(1).await;
+    let server = server.restart();
+    let delete = |reply| Command::Delete {
+        path: path("a.txt"),
+        only: Some(BlobHash::of(b"one\n")),
+        who: who("bob"),
+        reply,
+    };
+    let deleted = server.projects.ask(&server.project, delete).await;
+    assert!(
+        matches!(deleted, Err(Refusal::Precondition(_))),
+        "{deleted:?}"
+    );
+    assert_eq!(server.files().await["a.txt"], "two\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_commit_acknowledges_nothing_and_nothing_is_lost() {
     let server = Server::new().await;
     server.text_file("a.txt", "d", "one\n").await;
