@@ -17,8 +17,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{SOON, eventually};
 
-/// How long a command that ends by itself may take.
-const DEADLINE: Duration = Duration::from_secs(90);
+/// How long a command that ends by itself may take: less than the agent waits before it gives up, so that a sync which
+/// hangs fails the test.
+const DEADLINE: Duration = Duration::from_secs(45);
 
 /// A process that ended: its exit code and what it wrote.
 pub struct Ended {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -55,7 +55,7 @@ impl Workspace {
             fs::create_dir(directory.path().join(name)).expect("a directory of our own");
         }
         let home = directory.path().join("home");
-        let environment = vec![
+        let mut environment = vec![
             ("PATH".to_owned(), search_path()),
             ("HOME".to_owned(), home.display().to_string()),
             (
@@ -64,6 +64,12 @@ impl Workspace {
             ),
             ("USPARK_SERVER".to_owned(), url.to_owned()),
         ];
+        // USPARK_LOG=debug cargo test … shows with a failure what the agent did.
+        environment.extend(
+            env::var("USPARK_LOG")
+                .ok()
+                .map(|filter| ("USPARK_LOG".to_owned(), filter)),
+        );
         Self {
             directory,
             environment,
