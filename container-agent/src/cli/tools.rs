@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::agent::tool_call;
 use crate::claude::StreamEvent;
@@ -26,6 +27,8 @@ const QUEUE: usize = 1024;
 pub struct ToolCalls {
     root: PathBuf,
     to: Mutex<To>,
+    /// What sends to the agent of another process.
+    sending: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum To {
@@ -43,6 +46,7 @@ impl ToolCalls {
         Self {
             root: root.to_owned(),
             to: Mutex::new(To::Nobody(BTreeMap::new())),
+            sending: Mutex::new(None),
         }
     }
 
@@ -71,7 +75,7 @@ impl ToolCalls {
     /// Passes on to the agent of another process from now on, the open calls first.
     pub fn attach_agent(&self, mut client: ControlClient) {
         let (sender, mut requests) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 if let Err(error) = client.tell(&request).await {
                     tracing::warn!("tool calls no longer reach the agent: {error}");
@@ -79,7 +83,22 @@ impl ToolCalls {
                 }
             }
         });
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
         self.attach(To::Agent(sender));
+    }
+
+    /// Ends with the stream: waits until the agent has been told everything.
+    pub async fn told(&self) {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = To::Nobody(BTreeMap::new());
+        let sending = self
+            .sending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(sending) = sending {
+            // An agent that went away has been told what it took.
+            let _ = sending.await;
+        }
     }
 
     fn attach(&self, new: To) {

@@ -71,6 +71,7 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
     // Beside the copy: the stream waits neither for the network nor for the first scan.
     let starting = tokio::spawn({
         let (workspace, run) = (workspace.clone(), Some(fresh_run()));
+        let calls = Arc::clone(&calls);
         let wanted = wanted("watch-claude", run, Unreachable::IsAwaited, patience);
         async move { start(plan, &workspace, wanted, &calls).await }
     });
@@ -83,6 +84,7 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
             Ok(Err(panicked)) => return Err(broken(&panicked)),
             Err(_) => return Err(Failure::new("the sync did not begin in time").hint(SPOOLED)),
         };
+        let _ = tokio::time::timeout_at(deadline.into(), calls.told()).await;
         keeper
             .finish(deadline.saturating_duration_since(Instant::now()))
             .await
