@@ -98,6 +98,8 @@ fn an_agents_one_line_write_to_100_kb_arrives_as_an_update_under_200_bytes() {
         .unwrap()
         .iter()
         .filter_map(Value::as_u64)
+        // The echo of the client's own answer, "I have nothing that you lack", may come late.
+        .filter(|size| *size > 2)
         .collect();
     assert!(
         sizes.len() == 1 && sizes[0] < 200,

@@ -56,6 +56,9 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
     Ok(conclude("watch", &workspace, finished, output))
 }
 
+/// How long after the end of the stream a signal still counts as one to Claude Code.
+const LATE_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Runs `watch-claude`.
 pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8, Failure> {
     if given.stream_output {
@@ -76,6 +79,7 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
         async move { start(plan, &workspace, wanted, &calls).await }
     });
     copy.end(&mut stops).await;
+    let ended = Instant::now();
 
     let deadline = Instant::now() + patience;
     let finish = async {
@@ -89,9 +93,18 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
             .finish(deadline.saturating_duration_since(Instant::now()))
             .await
     };
+    let stop = async {
+        loop {
+            let signal = stops.next().await;
+            // The Ctrl-C that ended Claude Code may be heard after the end of its stream.
+            if ended.elapsed() > LATE_SIGNAL {
+                return signal;
+            }
+        }
+    };
     let finished = tokio::select! {
         finished = finish => finished,
-        signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
+        signal = stop => Err(stopped(signal, "the last sync", SPOOLED)),
     };
     Ok(conclude("watch-claude", &workspace, finished, output))
 }

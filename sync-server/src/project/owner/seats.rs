@@ -435,10 +435,6 @@ impl Owner {
         let Some(seat) = self.rooms.seat(id).cloned() else {
             return crate::ack::Ack::nobody();
         };
-        if seat.ack == SeatAck::Echo && **update == uspark_shared::replica::EMPTY_UPDATE {
-            // The answer of a client that had nothing to give: nobody waits for its echo.
-            return crate::ack::Ack::nobody();
-        }
         let name = self
             .rooms
             .document_of(id)
