@@ -66,7 +66,14 @@ Examples:
   uspark pull                               again: the project is remembered
   uspark pull src/one-file.js docs          one file and one directory
 
-Files changed on both sides are merged. What only this directory has stays.")]
+Files changed on both sides are merged. What only this directory has stays, and is counted: `uspark
+push` sends it.
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything came over,
+`equal` only when nothing differs the other way either; `notPushed` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pulled all the same.
+
+Exits with 1 when something could not be pulled or a path names nothing.")]
     Pull(Transfer),
     /// Bring the project up to the workspace: everything, or only some paths
     #[command(after_help = "\
@@ -75,7 +82,13 @@ Examples:
   uspark push src/one-file.js
 
 Files changed on both sides are merged. On the server only what this directory had, and has deleted
-since, is deleted.")]
+since, is deleted. What only the server has changed is counted: `uspark pull` brings it.
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything was sent,
+`equal` only when nothing differs the other way either; `notPulled` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pushed all the same.
+
+Exits with 1 when something could not be pushed or a path names nothing.")]
     Push(Transfer),
     /// Keep workspace and project equal until stopped
     #[command(after_help = "\

@@ -13,9 +13,9 @@ use super::agent::SessionAgent;
 use super::args;
 use super::failure::Failure;
 use super::place::{Connection, Workspace};
-use super::progress::{Change, Changes, Reporter};
+use super::progress::{Changes, Listed, Reporter};
 use crate::api::Access;
-use crate::control::message::Identity;
+use crate::control::message::{Identity, Reason};
 use crate::control::{ControlClient, ControlError, ControlServer, ReportView};
 use crate::engine::{Direction, EngineError, Limits, Session, SessionHandle, SyncConfig};
 
@@ -79,8 +79,8 @@ pub struct Own {
 pub struct Finished {
     /// What the last barrier found.
     pub report: ReportView,
-    /// Every path that changed sides, if this process kept a list.
-    pub changes: Vec<Change>,
+    /// Every path that changed, if this process kept a list.
+    pub changes: Listed,
 }
 
 impl Plan {
@@ -120,8 +120,8 @@ impl Keeper {
         }
     }
 
-    /// Waits until workspace and project are equal, for as long as something moves: gives up
-    /// after `patience` without any progress.
+    /// Waits until everything is brought over, for as long as something moves: gives up after
+    /// `patience` without any progress.
     pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {
         let mut before = None;
         loop {
@@ -130,10 +130,21 @@ impl Keeper {
                 Self::Own(own) => own.reporter.advances(),
                 Self::Other(_) => report.sent + report.received,
             };
-            if report.equal || before == Some(now) {
+            if report.done || before == Some(now) {
                 return Ok(report);
             }
             before = Some(now);
+        }
+    }
+
+    /// Which of `paths` name nothing that is synced, and why. To be asked after a barrier.
+    pub async fn unknown(&mut self, paths: Vec<FilePath>) -> Result<Vec<Reason>, Failure> {
+        match self {
+            Self::Own(own) => {
+                let unknown = own.session.handle().unknown(paths).await;
+                Ok(unknown.into_iter().map(Reason::from).collect())
+            }
+            Self::Other(client) => Ok(client.unknown(paths).await?),
         }
     }
 
@@ -146,7 +157,7 @@ impl Keeper {
             Self::Other(mut client) => {
                 return Ok(Finished {
                     report: client.barrier(timeout).await?,
-                    changes: Vec::new(),
+                    changes: Listed::new(),
                 });
             }
         };
@@ -200,10 +211,10 @@ async fn take(
     wanted: Wanted,
 ) -> Result<Keeper, Failure> {
     let is_long = wanted.direction == Direction::Both;
-    let changes = if is_long {
-        Changes::Counted
-    } else {
-        Changes::Listed
+    let changes = match wanted.direction {
+        Direction::Pull => Changes::Here,
+        Direction::Push => Changes::There,
+        Direction::Both => Changes::Counted,
     };
     let reporter = Reporter::start(changes).map_err(|error| {
         Failure::new("cannot start a thread")

@@ -99,6 +99,19 @@ pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
     }
 }
 
+/// A text with its control characters shown: a name may hold anything, and a terminal, or whoever
+/// reads line by line, must not obey it.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_debug()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 /// A number with its noun.
 pub fn of(count: usize, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
@@ -133,17 +146,12 @@ fn reasons(reasons: &[Reason]) -> Vec<String> {
     reasons.iter().map(line).collect()
 }
 
-fn list(prefix: &str, lines: &[String]) -> String {
+/// So many lines as a person reads, each after `prefix`; of the others the number.
+pub fn list(prefix: &str, lines: &[String]) -> String {
     let mut text: String = lines
         .iter()
         .take(SHOWN_PATHS)
-        // A name may hold anything; a terminal must not obey it.
-        .map(|line| {
-            format!(
-                "{prefix}{}\n",
-                line.escape_debug().to_string().replace("\\'", "'")
-            )
-        })
+        .map(|line| format!("{prefix}{}\n", printable(line)))
         .collect();
     if lines.len() > SHOWN_PATHS {
         text += &format!("{prefix}and {} more\n", lines.len() - SHOWN_PATHS);

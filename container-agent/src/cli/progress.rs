@@ -3,6 +3,7 @@
 //! The engine's loop only notes it down here; a thread of its own prints, so that a terminal that
 //! has been stopped with Ctrl-S stops nothing but the printing.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use uspark_shared::path::FilePath;
 
 use super::output::{of, say};
 use crate::engine::{Progress, ProgressSink};
@@ -28,14 +30,9 @@ pub struct Reporter {
     printer: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
-/// How a change is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// `+` for a path that was brought up to the other side, `-` for one removed there.
-    pub sign: char,
-    /// The path.
-    pub path: String,
-}
+/// Paths that changed, each once, with `+` for one that was brought up to the other side and `-` for
+/// one that was removed there.
+pub type Listed = BTreeMap<FilePath, char>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,19 +44,23 @@ struct State {
     notes: Vec<String>,
     /// Messages that found no room.
     dropped: usize,
-    /// What happened, when it is to be listed at the end.
-    changes: Option<Vec<Change>>,
+    /// Which changes are listed at the end.
+    changes: Changes,
+    listed: Listed,
     offline: bool,
     /// Grows with whatever shows that the other side is alive.
     advances: u64,
 }
 
-/// What is done with each change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which changes are listed when the command ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Changes {
-    /// Listed when the command ends.
-    Listed,
-    /// Only counted: the command goes on for ever.
+    /// Those of the workspace.
+    Here,
+    /// Those of the project.
+    There,
+    /// None, they are only counted: the command goes on for ever.
+    #[default]
     Counted,
 }
 
@@ -67,7 +68,7 @@ impl Reporter {
     /// Starts to print: a bar on a terminal for what has an end, a line now and then elsewhere.
     pub fn start(changes: Changes) -> io::Result<Self> {
         let state = Arc::new(Mutex::new(State {
-            changes: (changes == Changes::Listed).then(Vec::new),
+            changes,
             ..State::default()
         }));
         let (stop, stopped) = sync_channel(0);
@@ -99,9 +100,9 @@ impl Reporter {
     }
 
     /// Prints what is left to say, and returns the changes.
-    pub fn finish(mut self) -> Vec<Change> {
+    pub fn finish(mut self) -> Listed {
         self.stop();
-        lock(&self.state).changes.take().unwrap_or_default()
+        std::mem::take(&mut lock(&self.state).listed)
     }
 
     fn stop(&mut self) {
@@ -144,10 +145,10 @@ impl State {
                 }
                 self.left = left;
             }
-            Progress::Received(path) | Progress::Sent(path) => self.change('+', path.into()),
-            Progress::RemovedHere(path) | Progress::RemovedThere(path) => {
-                self.change('-', path.into());
-            }
+            Progress::Received(path) => self.change(Changes::Here, '+', path),
+            Progress::RemovedHere(path) => self.change(Changes::Here, '-', path),
+            Progress::Sent(path) => self.change(Changes::There, '+', path),
+            Progress::RemovedThere(path) => self.change(Changes::There, '-', path),
             Progress::Conflict { path, kept } => {
                 self.say(format!(
                     "both sides changed {path}; the other version is {kept}"
@@ -157,11 +158,11 @@ impl State {
         }
     }
 
-    fn change(&mut self, sign: char, path: String) {
+    fn change(&mut self, side: Changes, sign: char, path: FilePath) {
         self.done += 1;
         self.advances += 1;
-        if let Some(changes) = &mut self.changes {
-            changes.push(Change { sign, path });
+        if self.changes == side {
+            self.listed.insert(path, sign);
         }
     }
 
@@ -183,7 +184,7 @@ struct Printer {
 
 impl Printer {
     fn new(changes: Changes) -> Self {
-        let has_bar = changes == Changes::Listed && io::stderr().is_terminal();
+        let has_bar = changes != Changes::Counted && io::stderr().is_terminal();
         let bar = has_bar.then(|| {
             let style = ProgressStyle::with_template("{spinner} {pos}/{len} paths {wide_bar}")
                 .expect("the template is valid");
@@ -246,33 +247,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_listed_in_order_and_everything_that_moves_advances() {
-        let reporter = Reporter::start(Changes::Listed).unwrap();
+    fn each_path_of_the_side_is_listed_once_and_everything_that_moves_advances() {
+        let reporter = Reporter::start(Changes::Here).unwrap();
         let sink = reporter.sink();
         sink(Progress::Left(3));
         assert_eq!(reporter.advances(), 0, "finding more to do is no advance");
         sink(Progress::Left(2));
         assert_eq!(reporter.advances(), 1);
-        sink(Progress::Received("a".parse().unwrap()));
-        sink(Progress::RemovedHere("b".parse().unwrap()));
+        sink(Progress::Received("b".parse().unwrap()));
+        sink(Progress::RemovedHere("a".parse().unwrap()));
+        sink(Progress::Received("b".parse().unwrap()));
         let moved = reporter.advances();
         sink(Progress::Offline { why: "test".into() });
         assert_eq!(reporter.advances(), moved, "being away is no advance");
         sink(Progress::Sent("c".parse().unwrap()));
         assert!(reporter.advances() > moved);
-        let listed: Vec<_> = reporter
-            .finish()
-            .into_iter()
-            .map(|c| (c.sign, c.path))
+        let listed = reporter.finish();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|(path, sign)| (path.as_str(), *sign))
             .collect();
-        assert_eq!(
-            listed,
-            [
-                ('+', "a".to_owned()),
-                ('-', "b".to_owned()),
-                ('+', "c".to_owned())
-            ]
-        );
+        assert_eq!(listed, [("a", '-'), ("b", '+')]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args;
 use super::failure::Failure;
-use super::output::{Output, not_equal, now_ms, of, span};
+use super::output::{Output, not_equal, now_ms, of, printable, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;
@@ -39,7 +39,7 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         status.report = report;
     }
     lines += &describe(&status);
-    let failure = (given.wait && !status.report.equal).then(|| {
+    let failure = (given.wait && !status.report.done).then(|| {
         not_equal(
             &status.report,
             "wait longer with --sync-timeout, or see the reasons above",
@@ -88,14 +88,24 @@ fn describe(status: &StatusView) -> String {
     let _ = writeln!(lines, "watches    {}{allowed}", status.watches);
     for pending in &report.pending {
         let path = pending.path.as_deref().unwrap_or("project");
-        let _ = writeln!(lines, "left       {}: {}", path.escape_debug(), pending.why);
+        let _ = writeln!(
+            lines,
+            "left       {}: {}",
+            printable(path),
+            printable(&pending.why)
+        );
     }
     for skipped in &report.skipped {
         let path = skipped.path.as_deref().unwrap_or("project");
-        let _ = writeln!(lines, "not synced {}: {}", path.escape_debug(), skipped.why);
+        let _ = writeln!(
+            lines,
+            "not synced {}: {}",
+            printable(path),
+            printable(&skipped.why)
+        );
     }
     for conflict in &report.conflicts {
-        let (path, kept) = (conflict.path.escape_debug(), conflict.kept.escape_debug());
+        let (path, kept) = (printable(&conflict.path), printable(&conflict.kept));
         let _ = writeln!(lines, "conflict   {path}: the other version is {kept}");
     }
     lines

@@ -186,7 +186,7 @@ fn conclude(
         Ok(Finished { report, .. }) => {
             say(warnings(&report));
             object["report"] = json!(report);
-            (!report.equal).then(|| not_equal(&report, SPOOLED))
+            (!report.done).then(|| not_equal(&report, SPOOLED))
         }
     };
     output.conclude("", object, failure)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use super::message::{Reply, ReportView, Request, StatusView};
+use uspark_shared::path::FilePath;
+
+use super::message::{Reason, Reply, ReportView, Request, StatusView};
 use super::socket;
 
 /// Longest answer: a report that names every path of a large project.
@@ -65,6 +67,17 @@ impl ControlClient {
         }
     }
 
+    /// Asks which of `paths` name nothing that is synced, and why.
+    pub async fn unknown(&mut self, paths: Vec<FilePath>) -> Result<Vec<Reason>, ControlError> {
+        match self
+            .ask(&Request::Unknown { paths }, ANSWER_TIMEOUT)
+            .await?
+        {
+            Reply::Unknown(unknown) => Ok(unknown),
+            other => Err(odd(&other)),
+        }
+    }
+
     /// Tells something that needs no answer.
     pub async fn tell(&mut self, request: &Request) -> Result<(), ControlError> {
         Ok(socket::write_line(&mut self.stream, request).await?)
@@ -94,5 +107,6 @@ fn odd(reply: &Reply) -> ControlError {
         Reply::Refused(why) => why.clone(),
         Reply::Status(_) => "a status".into(),
         Reply::Report(_) => "a report".into(),
+        Reply::Unknown(_) => "a list of paths".into(),
     })
 }

@@ -48,6 +48,14 @@ impl Agent for Fake {
         self.report.lock().unwrap().clone()
     }
 
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let reason = |path: FilePath| Reason {
+            path: Some(path.into()),
+            why: "the test says so".into(),
+        };
+        paths.into_iter().map(reason).collect()
+    }
+
     fn tool_started(&self, call: ToolStart) {
         let _ = self
             .told
@@ -120,6 +128,8 @@ async fn questions_are_answered_on_one_connection() {
         report
     );
     assert_eq!(setup.told().await, "barrier 9s");
+    let unknown = client.unknown(vec!["a".parse().unwrap()]).await.unwrap();
+    assert_eq!(unknown[0].path.as_deref(), Some("a"));
     assert_eq!(client.status().await.unwrap().unacknowledged, 3);
 }
 
@@ -211,7 +221,7 @@ async fn what_is_no_request_is_refused_and_what_is_too_long_is_left() {
         );
     }
     // The agent may have left before all of this is written.
-    let _ = socket::write_line(&mut peer, &"x".repeat(100_000)).await;
+    let _ = socket::write_line(&mut peer, &"x".repeat(5_000_000)).await;
     let left = socket::read_line(&mut peer, 10_000).await;
     assert!(!matches!(left, Ok(Some(_))), "{left:?}");
     assert_eq!(setup.client().await.status().await.unwrap().pid, 7);

@@ -21,7 +21,7 @@ use super::barrier::{Barrier, Cookie};
 use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
-use super::report::{Conflict, LinkState, Report, Status};
+use super::report::{Conflict, LinkState, Report, Skipped, Status};
 use super::texts::TextDocument;
 use super::tools::Tools;
 use super::wire::Wire;
@@ -69,6 +69,8 @@ pub(super) enum Command {
     Barrier(Instant, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
+    /// Say which of these paths name nothing that is synced, and why.
+    Unknown(Vec<FilePath>, tokio::sync::oneshot::Sender<Vec<Skipped>>),
     /// Say why the server will not let us in, if so.
     Refused(tokio::sync::oneshot::Sender<Option<String>>),
     /// End.
@@ -125,6 +127,8 @@ pub(super) struct Engine {
     pub unseen: BTreeMap<String, String>,
     /// Paths that cannot be synced, and why.
     pub skipped: BTreeMap<FilePath, String>,
+    /// Paths that differ and that the other direction would bring over, and why.
+    pub left_alone: BTreeMap<FilePath, &'static str>,
     pub sent: u64,
     pub received_paths: u64,
     pub conflicts: Vec<Conflict>,
@@ -251,6 +255,7 @@ impl Engine {
             Command::Barrier(deadline, reply) => self.begin_barrier(deadline, reply),
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Unknown(paths, reply) => drop(reply.send(self.unknown(paths))),
             Command::Refused(reply) => drop(reply.send(self.refused.clone())),
             Command::Stop => {}
         }

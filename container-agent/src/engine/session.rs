@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
@@ -16,7 +17,7 @@ use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::recovery;
-use super::report::{LinkState, Pending, Report, Status};
+use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::{Command, Engine, Sources, chain};
 use super::step::random;
 use super::tools::Tools;
@@ -182,6 +183,7 @@ impl Session {
             root_lost: false,
             unseen: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            left_alone: BTreeMap::new(),
             sent: 0,
             received_paths: 0,
             conflicts: Vec::new(),
@@ -288,6 +290,17 @@ impl SessionHandle {
                 watches_allowed: None,
                 files: 0,
             },
+        }
+    }
+
+    /// Which of `paths` name nothing that is synced, and why. Asked after a barrier; before, and of
+    /// a session that has ended, nothing is known.
+    pub async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Skipped> {
+        let (reply, unknown) = oneshot::channel();
+        let asked = self.commands.send(Command::Unknown(paths, reply)).await;
+        match (asked, unknown.await) {
+            (Ok(()), Ok(unknown)) => unknown,
+            _ => Vec::new(),
         }
     }
 

@@ -70,6 +70,19 @@ async fn pull_and_push_ask_the_agent_and_need_no_token() {
         (0, &true.into())
     );
 
+    let push = sandbox
+        .uspark(&["push", "--project-id", "p", "a.js", "nosuch"])
+        .await;
+    push.assert_failed(1, "there is no `nosuch` here or in the project");
+    assert_eq!(push.text(), "", "it is not said that all is up to date");
+    let pull = ["pull", "--project-id", "p", "nosuch", "nosuch/2", "--json"];
+    let pull = sandbox.uspark(&pull).await;
+    assert_eq!(
+        (pull.code, &pull.json()["unknown"][1]["path"]),
+        (1, &"nosuch/2".into())
+    );
+    pull.assert_failed(1, "2 paths name nothing");
+
     sandbox.agent.set_left(&["a.js"]);
     let push = sandbox.uspark(&["push", "--project-id", "p", "a.js"]).await;
     push.assert_failed(1, "a.js: the test says so");
