@@ -47,7 +47,9 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         true => workspace.current.clone(),
         false => workspace.root.clone(),
     };
-    let status = execute(task, directory, calls, &mut stops).await?;
+    let status = execute(task, directory, Arc::clone(&calls), &mut stops).await?;
+    // As much as the agent of another process takes in time.
+    let _ = tokio::time::timeout(patience, calls.told()).await;
     let finished = tokio::select! {
         finished = keeper.finish(patience) => finished,
         signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
@@ -60,7 +62,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         Ok(finished) => {
             say(warnings(&finished.report));
             object["report"] = json!(finished.report);
-            (!finished.report.equal).then(|| not_equal(&finished.report, SPOOLED))
+            (!finished.report.done).then(|| not_equal(&finished.report, SPOOLED))
         }
     };
     let synced = output.conclude("", object, failure);
@@ -102,7 +104,7 @@ async fn pull(
     let wanted = wanted("run", Some(fresh_run()), Unreachable::Fails, patience);
     let mut keeper = plan.start(workspace, wanted).await?;
     let report = keeper.settle(patience).await?;
-    if !report.equal {
+    if !report.done {
         return Err(not_equal(
             &report,
             "the command was not started; mend this and try again",
