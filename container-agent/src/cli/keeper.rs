@@ -272,7 +272,8 @@ async fn take(
     })))
 }
 
-fn busy(root: &Path) -> Failure {
+/// A command has the workspace that answers no questions.
+pub fn busy(root: &Path) -> Failure {
     Failure::new(format!(
         "another uspark command is at work in {}",
         root.display()

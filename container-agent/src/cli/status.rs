@@ -1,26 +1,37 @@
 //! `status`: what the agent of a workspace is doing.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::args;
 use super::failure::Failure;
+use super::keeper::busy;
 use super::output::{Output, not_equal, now_ms, of, printable, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;
 use crate::control::{ControlClient, StatusView};
+use crate::disk::state::is_locked;
 
 /// Runs `status`.
 pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> {
     let root = existing_root(given.place.workspace.as_deref())?;
     let mirror = WorkspaceConfig::of(&root).read()?;
     let mut lines = format!("workspace  {}\n", root.display());
-    let Some(mut client) = ControlClient::connect(&root).await? else {
-        let nobody = Failure::new(format!("no agent is at work in {}", root.display()))
-            .hint("`uspark watch` starts one; `uspark pull` and `uspark push` sync once");
+    let began = Instant::now();
+    let patience = given.place.sync_timeout;
+    let client = match given.wait {
+        true => ControlClient::connect_soon(&root, patience).await?,
+        false => ControlClient::connect(&root).await?,
+    };
+    let Some(mut client) = client else {
+        let nobody = match is_locked(&root) {
+            true => busy(&root),
+            false => Failure::new(format!("no agent is at work in {}", root.display()))
+                .hint("`uspark watch` starts one; `uspark pull` and `uspark push` sync once"),
+        };
         if let Some(mirror) = &mirror {
             let _ = writeln!(lines, "project    {} on {}", mirror.project, mirror.server);
         }
@@ -31,7 +42,11 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         return Ok(output.conclude(&lines, object, given.wait.then_some(nobody)));
     };
     let waited = match given.wait {
-        true => Some(client.barrier(given.place.sync_timeout).await?),
+        true => Some(
+            client
+                .barrier(patience.saturating_sub(began.elapsed()))
+                .await?,
+        ),
         false => None,
     };
     let mut status = client.status().await?;

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use super::message::{LinkView, Request};
 use super::*;
 use crate::config::ServerUrl;
+use crate::disk::Root;
+use crate::disk::state::StateDir;
 
 /// A barrier of this length is never answered.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -190,6 +192,32 @@ async fn a_socket_left_by_a_killed_agent_is_nobody_and_is_replaced() {
     assert!(connect(root.path()).await.is_none());
     let _server = ControlServer::start(root.path(), setup.agent.clone()).unwrap();
     assert!(connect(root.path()).await.is_some());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_starting_is_waited_for() {
+    let setup = Setup::new();
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&Root::open(root.path()).unwrap()).unwrap();
+    for lock in [None, Some(state.lock().unwrap())] {
+        let mut soon = std::pin::pin!(ControlClient::connect_soon(root.path(), FOR_EVER));
+        assert!(futures_util::poll!(&mut soon).is_pending());
+        let _server = ControlServer::start(root.path(), setup.agent.clone()).unwrap();
+        assert!(soon.await.unwrap().is_some());
+        drop(lock);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_answers_nobody_is_waited_for_no_longer_than_asked() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&Root::open(root.path()).unwrap()).unwrap();
+    let _lock = state.lock().unwrap();
+    for patience in [Duration::ZERO, Duration::from_millis(100)] {
+        let began = std::time::Instant::now();
+        let found = ControlClient::connect_soon(root.path(), patience).await;
+        assert!(found.unwrap().is_none() && began.elapsed() >= patience);
+    }
 }
 
 #[tokio::test]

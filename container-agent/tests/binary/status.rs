@@ -11,10 +11,11 @@ async fn without_an_agent_status_says_so_and_waiting_for_it_fails() {
         status.text()
     );
     sandbox
-        .uspark(&["status", "--wait"])
+        .uspark(&["status", "--wait", "--sync-timeout", "0"])
         .await
         .assert_failed(1, "no agent is at work");
-    let json = sandbox.uspark(&["status", "--wait", "--json"]).await;
+    let json = ["status", "--wait", "--sync-timeout", "0", "--json"];
+    let json = sandbox.uspark(&json).await;
     assert_eq!(
         (json.code, &json.json()["agent"]),
         (1, &serde_json::Value::Null)
