@@ -114,6 +114,9 @@ Variables:
   USER_PROMPT        the prompt, when there is neither --prompt nor a command
   ANTHROPIC_API_KEY  Claude Code's key; CLAUDE_API_KEY is passed on under this name
 
+While the server is away a workspace that was synced before is used as it is: the command runs, and
+what it changes is sent when the server is back, or by the next `uspark push`, `watch` or `run`.
+
 Exits with the command's own code; with 1 if that was 0 and the last sync failed.")]
     Run(Run),
     /// Say what the agent of this workspace is doing
@@ -189,8 +192,8 @@ pub struct Place {
     /// The workspace; else the current directory
     #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
     pub workspace: Option<PathBuf>,
-    /// How long to wait at the end for the last sync, and before that while nothing moves: seconds,
-    /// or 500ms, 60s, 5m
+    /// How long to wait at the end for the last sync, before that while nothing moves, and for a
+    /// server that is away: seconds, or 500ms, 60s, 5m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = parse_timeout)]
     pub sync_timeout: Duration,
 }

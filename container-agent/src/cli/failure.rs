@@ -87,6 +87,14 @@ impl Failure {
         }
     }
 
+    /// The message and the cause, for a sentence about them.
+    pub fn in_one_line(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// The lines for a person.
     pub fn lines(&self) -> String {
         let mut lines = format!("error: {}\n", self.message);

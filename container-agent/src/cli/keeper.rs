@@ -43,11 +43,17 @@ pub struct Wanted {
 /// What a server that cannot be reached at the start means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
-    /// The command fails.
-    Fails,
+    /// It is tried again for as long as the command has patience; then the command fails.
+    IsRetried,
     /// The session goes on trying.
     IsAwaited,
+    /// In a workspace that knows its project the session works with what is there; in any other it
+    /// is as [`Self::IsRetried`].
+    IsDoneWithout,
 }
+
+/// How long a server is waited for that can be done without: as long as one takes to start again.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// How a command will sync, as far as that is known without the network.
 #[derive(Debug)]
@@ -72,6 +78,8 @@ pub struct Own {
     /// Only long sessions answer others: a `pull` is over soon, and they wait for it.
     control: Option<ControlServer>,
     reporter: Reporter,
+    /// The server is away, and the session works with what it remembers.
+    is_alone: bool,
 }
 
 /// How a command's sync ended.
@@ -102,12 +110,32 @@ impl Plan {
             Direction::Pull => Access::Read,
             Direction::Push | Direction::Both => Access::Write,
         };
-        match access::check(&connection, &workspace.project, need).await {
-            Ok(()) => {}
-            Err(Denied::ForNow(_)) if wanted.unreachable == Unreachable::IsAwaited => {}
-            Err(Denied::ForNow(failure) | Denied::ForGood(failure)) => return Err(failure),
+        let (unreachable, patience) = (wanted.unreachable, wanted.patience);
+        let began = Instant::now();
+        let check =
+            |patience| access::check_within(patience, &connection, &workspace.project, need);
+        let first = match unreachable {
+            Unreachable::IsRetried => patience,
+            Unreachable::IsAwaited => Duration::ZERO,
+            Unreachable::IsDoneWithout => patience.min(RESTART),
+        };
+        let is_away = match check(first).await {
+            Ok(()) => false,
+            Err(Denied::ForNow(_)) if unreachable != Unreachable::IsRetried => true,
+            Err(denied) => return Err(denied.failure()),
+        };
+        let mut keeper = take(workspace, connection.clone(), wanted).await?;
+        if let Keeper::Own(own) = &mut keeper
+            && is_away
+            && unreachable == Unreachable::IsDoneWithout
+        {
+            own.is_alone = own.session.knows_project();
+            if !own.is_alone {
+                let left = patience.saturating_sub(began.elapsed());
+                check(left).await.map_err(Denied::failure)?;
+            }
         }
-        take(workspace, connection, wanted).await
+        Ok(keeper)
     }
 }
 
@@ -120,10 +148,18 @@ impl Keeper {
         }
     }
 
+    /// Whether the server was away at the start and is done without.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Self::Own(own) if own.is_alone)
+    }
+
     /// Waits until everything is brought over, for as long as something moves: gives up after
     /// `patience` without any progress.
     pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {
-        let mut before = None;
+        let mut before = match self {
+            Self::Own(own) => Some(own.reporter.advances()),
+            Self::Other(_) => None,
+        };
         loop {
             let report = self.barrier(patience).await?;
             let now = match self {
@@ -269,6 +305,7 @@ async fn take(
         session,
         control,
         reporter,
+        is_alone: false,
     })))
 }
 

@@ -94,21 +94,32 @@ fn choose_task(prompt: Option<String>, words: Vec<std::ffi::OsString>) -> Result
     }
 }
 
-/// Brings the workspace up to the project. The sync goes on from there.
+/// Brings the workspace up to the project, unless the server is away and an earlier session did. The
+/// sync goes on from there.
 async fn pull(
     plan: Plan,
     workspace: &Workspace,
     calls: &ToolCalls,
     patience: Duration,
 ) -> Result<Keeper, Failure> {
-    let wanted = wanted("run", Some(fresh_run()), Unreachable::Fails, patience);
+    let wanted = wanted(
+        "run",
+        Some(fresh_run()),
+        Unreachable::IsDoneWithout,
+        patience,
+    );
     let mut keeper = plan.start(workspace, wanted).await?;
-    let report = keeper.settle(patience).await?;
-    if !report.done {
-        return Err(not_equal(
-            &report,
-            "the command was not started; mend this and try again",
-        ));
+    if keeper.is_alone() {
+        say(
+            "uspark: the command runs on what is here; what it changes is kept in .uspark until the \
+             server is back\n",
+        );
+    } else {
+        let report = keeper.settle(patience).await?;
+        if !report.done {
+            let hint = "the command was not started; mend this and try again";
+            return Err(not_equal(&report, hint));
+        }
     }
     attach(calls, &keeper, workspace).await?;
     Ok(keeper)

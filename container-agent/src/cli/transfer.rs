@@ -41,7 +41,7 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         direction,
         paths: named.clone(),
         run: None,
-        unreachable: Unreachable::Fails,
+        unreachable: Unreachable::IsRetried,
         patience,
     };
     let mut stops = Stops::listen()?;

@@ -65,6 +65,7 @@ pub struct Session {
     handle: SessionHandle,
     cancelled: CancellationToken,
     tasks: TaskTracker,
+    knows_project: bool,
     _lock: WorkspaceLock,
 }
 
@@ -149,6 +150,7 @@ impl Session {
             (config.limits.disk_workers, config.limits.transfers),
         );
         let now = Instant::now();
+        let knows_project = remembered.received;
         let mut engine = Engine {
             wire: Wire::new(
                 config.project.clone(),
@@ -209,8 +211,15 @@ impl Session {
             handle: SessionHandle { commands },
             cancelled,
             tasks,
+            knows_project,
             _lock: lock,
         })
+    }
+
+    /// Whether an earlier session received the project: then there is something to work on while
+    /// the server is away.
+    pub fn knows_project(&self) -> bool {
+        self.knows_project
     }
 
     /// What asks the session.
