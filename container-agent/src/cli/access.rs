@@ -41,7 +41,8 @@ pub async fn check_within(
         if wait == RETRY.0 {
             say(format_args!(
                 "uspark: the server is away, trying again for {}: {}\n",
-                span(left),
+                // In whole seconds, and never none.
+                span(Duration::from_secs_f64(left.as_secs_f64().ceil())),
                 failure.in_one_line()
             ));
         }

@@ -44,12 +44,12 @@ pub struct Wanted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
     /// It is tried again for as long as the command has patience; then the command fails.
-    IsRetried,
+    Retry,
     /// The session goes on trying.
-    IsAwaited,
+    Await,
     /// In a workspace that knows its project the session works with what is there; in any other it
-    /// is as [`Self::IsRetried`].
-    IsDoneWithout,
+    /// is as [`Self::Retry`].
+    DoWithout,
 }
 
 /// How long a server is waited for that can be done without: as long as one takes to start again.
@@ -115,19 +115,19 @@ impl Plan {
         let check =
             |patience| access::check_within(patience, &connection, &workspace.project, need);
         let first = match unreachable {
-            Unreachable::IsRetried => patience,
-            Unreachable::IsAwaited => Duration::ZERO,
-            Unreachable::IsDoneWithout => patience.min(RESTART),
+            Unreachable::Retry => patience,
+            Unreachable::Await => Duration::ZERO,
+            Unreachable::DoWithout => patience.min(RESTART),
         };
         let is_away = match check(first).await {
             Ok(()) => false,
-            Err(Denied::ForNow(_)) if unreachable != Unreachable::IsRetried => true,
+            Err(Denied::ForNow(_)) if unreachable != Unreachable::Retry => true,
             Err(denied) => return Err(denied.failure()),
         };
         let mut keeper = take(workspace, connection.clone(), wanted).await?;
         if let Keeper::Own(own) = &mut keeper
             && is_away
-            && unreachable == Unreachable::IsDoneWithout
+            && unreachable == Unreachable::DoWithout
         {
             own.is_alone = own.session.knows_project();
             if !own.is_alone {

@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use uspark_shared::printable::printable;
 
 use super::failure::Failure;
 use crate::control::ReportView;
@@ -97,19 +98,6 @@ pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
         )),
         ..Failure::new("workspace and project are not equal yet").hint(hint)
     }
-}
-
-/// A text with its control characters shown: a name may hold anything, and a terminal, or whoever
-/// reads line by line, must not obey it.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_debug()),
-            false => shown.push(character),
-        }
-    }
-    shown
 }
 
 /// A number with its noun.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use uspark_shared::path::FilePath;
+use uspark_shared::printable::printable;
 
 use super::output::{of, say};
 use crate::engine::{Progress, ProgressSink};
@@ -210,7 +211,7 @@ impl Printer {
         };
         let mut text: String = notes
             .iter()
-            .map(|note| format!("uspark: {note}\n"))
+            .map(|note| format!("uspark: {}\n", printable(note)))
             .collect();
         if dropped > 0 {
             text += &format!("uspark: and {}\n", of(dropped, "more message"));

@@ -102,12 +102,7 @@ async fn pull(
     calls: &ToolCalls,
     patience: Duration,
 ) -> Result<Keeper, Failure> {
-    let wanted = wanted(
-        "run",
-        Some(fresh_run()),
-        Unreachable::IsDoneWithout,
-        patience,
-    );
+    let wanted = wanted("run", Some(fresh_run()), Unreachable::DoWithout, patience);
     let mut keeper = plan.start(workspace, wanted).await?;
     if keeper.is_alone() {
         say(

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::failure::Failure;
 use super::keeper::busy;
-use super::output::{Output, not_equal, now_ms, of, printable, span};
+use super::output::{Output, not_equal, now_ms, of, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;

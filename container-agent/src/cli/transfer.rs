@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 use uspark_shared::path::FilePath;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::failure::Failure;
 use super::keeper::{Finished, Plan, Unreachable, Wanted};
-use super::output::{Output, list, not_equal, of, printable, warnings};
+use super::output::{Output, list, not_equal, of, warnings};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
@@ -41,7 +42,7 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         direction,
         paths: named.clone(),
         run: None,
-        unreachable: Unreachable::IsRetried,
+        unreachable: Unreachable::Retry,
         patience,
     };
     let mut stops = Stops::listen()?;

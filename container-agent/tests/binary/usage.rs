@@ -95,7 +95,7 @@ async fn a_server_that_is_not_there_is_one_clear_error() {
                 "300ms",
             ])
             .await;
-        let away = "the server is away, trying again for 0 s: cannot reach the server";
+        let away = "the server is away, trying again for 1 s: cannot reach the server";
         assert_eq!(ended.stderr.matches(away).count(), 1, "{}", ended.stderr);
         ended.assert_failed(1, &format!("cannot reach the server {server}"));
         assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
