@@ -153,6 +153,14 @@ impl Keeper {
         matches!(self, Self::Own(own) if own.is_alone)
     }
 
+    /// Waits until the server refuses this process's session for good; for ever if it does not.
+    pub async fn refused(&self) {
+        match self {
+            Self::Own(own) => own.session.refused().await,
+            Self::Other(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits until everything is brought over, for as long as something moves: gives up after
     /// `patience` without any progress.
     pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {

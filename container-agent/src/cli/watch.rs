@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::copy::Copy;
@@ -45,10 +46,14 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
     }
     say(format_args!(
         "uspark: keeping {} and the project {} equal; Ctrl-C stops\n",
-        workspace.root.display(),
+        printable(&workspace.root.display().to_string()),
         workspace.project
     ));
-    stops.next().await;
+    tokio::select! {
+        _ = stops.next() => {}
+        // There is nothing to wait for; the end says why.
+        () = keeper.refused() => {}
+    }
     let finished = tokio::select! {
         finished = keeper.finish(patience) => finished,
         signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uspark_shared::id::DocId;
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
@@ -134,6 +135,8 @@ pub(super) struct Engine {
     pub conflicts: Vec<Conflict>,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
+    /// Cancelled when the server will never let us in; the link ends with it.
+    pub shut_out: CancellationToken,
     /// Why the server will never let us in.
     pub refused: Option<String>,
     /// Why the journal cannot be written, and when it is tried again.
@@ -516,13 +519,37 @@ fn ready(sources: &mut Sources) -> Option<Event> {
     sources.commands.try_recv().ok().map(Event::Command)
 }
 
-/// An error and what lies beneath it, in one line.
+/// An error and what lies beneath it, in one line; what it says itself of its cause is said once.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
     while let Some(error) = below {
-        text = format!("{text}: {error}");
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         below = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskError;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = std::io::Error::from_raw_os_error(20);
+        let path = "a/b".to_owned();
+        let error = DiskError::Io {
+            action: "create",
+            path,
+            source,
+        };
+        assert_eq!(
+            chain(&error),
+            "cannot create `a/b`: Not a directory (os error 20)"
+        );
+    }
 }

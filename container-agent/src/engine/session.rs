@@ -66,6 +66,7 @@ pub struct Session {
     cancelled: CancellationToken,
     tasks: TaskTracker,
     knows_project: bool,
+    shut_out: CancellationToken,
     _lock: WorkspaceLock,
 }
 
@@ -93,6 +94,7 @@ impl Session {
         server: Arc<dyn Server>,
     ) -> Result<Self, EngineError> {
         let cancelled = CancellationToken::new();
+        let shut_out = cancelled.child_token();
         let tasks = TaskTracker::new();
         let prepare = {
             let config = config.clone();
@@ -135,7 +137,7 @@ impl Session {
             config.project.clone(),
             config.limits.retry,
             link_sender,
-            cancelled.clone(),
+            shut_out.clone(),
         ));
         let jobs = Jobs::new(
             jobs::Tools {
@@ -191,6 +193,7 @@ impl Session {
             conflicts: Vec::new(),
             last_acknowledged: None,
             watches: 0,
+            shut_out: shut_out.clone(),
             refused: None,
             stuck: None,
             began: now,
@@ -212,6 +215,7 @@ impl Session {
             cancelled,
             tasks,
             knows_project,
+            shut_out,
             _lock: lock,
         })
     }
@@ -220,6 +224,12 @@ impl Session {
     /// the server is away.
     pub fn knows_project(&self) -> bool {
         self.knows_project
+    }
+
+    /// Waits until the server has refused us for good: the token was revoked or has expired, or the
+    /// project is gone. [`Self::finish`] then says why.
+    pub async fn refused(&self) {
+        self.shut_out.cancelled().await;
     }
 
     /// What asks the session.
