@@ -19,7 +19,8 @@ use crate::engine::{Progress, ProgressSink};
 
 /// How often the bar moves: as fast as the eye follows.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a line is written where there is no terminal, while there is something to say.
+/// How often at most a line is written where there is no terminal, and how long something must be
+/// left to be worth one.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Messages kept for the printer; the rest is counted. A flood tells a person nothing more.
 const MAX_WAITING_NOTES: usize = 100;
@@ -179,8 +180,34 @@ impl State {
 /// The thread's own: what has been printed.
 struct Printer {
     bar: Option<ProgressBar>,
-    last_line: Instant,
-    last_done: u64,
+    pile: Pile,
+}
+
+/// What is left, for where there is no terminal: that one more file was synced is no news there, that
+/// there is still much to do after a while is.
+#[derive(Default)]
+struct Pile {
+    /// Since when there is something left and nothing was said.
+    since: Option<Instant>,
+    /// What was said last.
+    said: u64,
+}
+
+impl Pile {
+    /// A line, if there is something to say.
+    fn line(&mut self, left: u64, now: Instant) -> Option<String> {
+        if left == 0 {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now < since + LINE_EVERY || left == self.said {
+            return None;
+        }
+        (self.since, self.said) = (Some(now), left);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        Some(format!("uspark: {} to go\n", of(left, "path")))
+    }
 }
 
 impl Printer {
@@ -193,8 +220,7 @@ impl Printer {
         });
         Self {
             bar,
-            last_line: Instant::now(),
-            last_done: 0,
+            pile: Pile::default(),
         }
     }
 
@@ -225,11 +251,7 @@ impl Printer {
                 bar.set_position(done);
             }
             None => {
-                if done != self.last_done && self.last_line.elapsed() >= LINE_EVERY {
-                    text += &format!("uspark: {done} of {} paths\n", done + left);
-                    self.last_line = Instant::now();
-                    self.last_done = done;
-                }
+                text += &self.pile.line(left, Instant::now()).unwrap_or_default();
                 say(text);
             }
         }
@@ -281,6 +303,23 @@ mod tests {
             (state.notes.len(), state.dropped),
             (MAX_WAITING_NOTES, 9_900)
         );
+    }
+
+    #[test]
+    fn without_a_terminal_only_a_pile_is_told() {
+        let (mut pile, began) = (Pile::default(), Instant::now());
+        let mut at = |seconds, left| pile.line(left, began + Duration::from_secs(seconds));
+        // File after file, for minutes.
+        for second in (0..200).step_by(2) {
+            assert_eq!(at(second, 1), None);
+            assert_eq!(at(second + 1, 0), None);
+        }
+        assert_eq!(at(300, 900), None);
+        assert_eq!(at(305, 700).as_deref(), Some("uspark: 700 paths to go\n"));
+        assert_eq!(at(306, 600), None);
+        assert_eq!(at(310, 1).as_deref(), Some("uspark: 1 path to go\n"));
+        // One that cannot be done is told once.
+        assert_eq!(at(320, 1), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::disk::state::is_locked;
 pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> {
     let root = existing_root(given.place.workspace.as_deref())?;
     let mirror = WorkspaceConfig::of(&root).read()?;
-    let mut lines = format!("workspace  {}\n", root.display());
+    let mut lines = format!("workspace  {}\n", printable(&root.display().to_string()));
     let began = Instant::now();
     let patience = given.place.sync_timeout;
     let client = match given.wait {
@@ -55,12 +55,14 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         status.report = report;
     }
     lines += &describe(&status);
-    let failure = (given.wait && !status.report.done).then(|| {
-        not_equal(
-            &status.report,
-            "wait longer with --sync-timeout, or see the reasons above",
-        )
-    });
+    // A barrier that gives up before its time waits for somebody to change something.
+    let hint = match began.elapsed() < patience {
+        true => {
+            "waiting longer does not help: see to the reasons above; it is then tried by itself"
+        }
+        false => "wait longer with --sync-timeout, or see the reasons above",
+    };
+    let failure = (given.wait && !status.report.done).then(|| not_equal(&status.report, hint));
     let object = json!({"workspace": root, "agent": status,
         "project": status.project, "server": status.server});
     Ok(output.conclude(&lines, object, failure))

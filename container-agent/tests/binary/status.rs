@@ -52,6 +52,10 @@ async fn an_agent_says_what_it_is_doing() {
         waited.json()["agent"]["report"]["pending"][0]["path"],
         "late.txt"
     );
+    assert!(
+        waited.stderr.contains("waiting longer does not help"),
+        "{waited:?}"
+    );
     assert_eq!(sandbox.agent.told(), ["barrier"]);
 
     sandbox.agent.set_left(&[]);
