@@ -1,14 +1,14 @@
 //! Replacements of files that a killed process had begun: finished or undone before anything else.
 //!
 //! A temporary file bears its name only once it is whole, keeps it through the exchange, and loses
-//! it only after the journal was told that the exchange is over. So what is under the name tells
-//! how far the exchange got: nothing, and it never began; the new content, and the names were not
+//! it only after the journal was told what came of the exchange; only then the journal forgets the
+//! intent. So what is under the name tells how far the exchange got: nothing, and it never began; the new content, and the names were not
 //! exchanged; anything else, and that is what was displaced.
 
 use uspark_shared::path::FilePath;
 
 use super::run::chain;
-use super::step::now_ms;
+use crate::clock::now_ms;
 use crate::disk::observe::Seen;
 use crate::disk::{DiskError, Root};
 use crate::journal::{Base, Intent, Record};
@@ -41,7 +41,8 @@ pub(super) fn recovery(
         match (intent.new, base) {
             (Some(new), Some(base)) => {
                 let state = intent.shadow.clone();
-                records.extend(state.map(|(doc, update)| Record::State(Some(doc), update)));
+                records
+                    .extend(state.map(|(doc, update)| Record::WrittenBack(doc, update, now_ms())));
                 let base = Base {
                     hash: Some(new),
                     print: None,
@@ -121,7 +122,7 @@ mod tests {
     fn follows(records: &[Record]) -> bool {
         records
             .iter()
-            .any(|record| matches!(record, Record::State(..) | Record::NoBase(_)))
+            .any(|record| matches!(record, Record::WrittenBack(..) | Record::NoBase(_)))
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod basics;
 mod conflicts;
 mod double;
 mod resilience;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
