@@ -216,7 +216,6 @@ impl StoreError {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 Self::ReadOnly { place, detail }
             }
-            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Self::NoDirectory { place },
             _ => Self::Failed { place, detail },
         }
     }

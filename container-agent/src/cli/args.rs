@@ -260,7 +260,8 @@ pub struct Run {
 /// What `status` takes.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Wait until workspace and project are equal; exit with 1 if they are not in time
+    /// Wait until workspace and project are equal, for an agent that is just starting too; exit with
+    /// 1 if they are not in time
     #[arg(long)]
     pub wait: bool,
     /// Which directory.

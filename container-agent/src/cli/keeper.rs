@@ -164,10 +164,7 @@ impl Keeper {
     /// Waits until everything is brought over, for as long as something moves: gives up after
     /// `patience` without any progress.
     pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {
-        let mut before = match self {
-            Self::Own(own) => Some(own.reporter.advances()),
-            Self::Other(_) => None,
-        };
+        let mut before = None;
         loop {
             let report = self.barrier(patience).await?;
             let now = match self {

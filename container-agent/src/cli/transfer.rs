@@ -9,7 +9,7 @@ use uspark_shared::printable::printable;
 use super::args;
 use super::failure::Failure;
 use super::keeper::{Finished, Plan, Unreachable, Wanted};
-use super::output::{Output, list, not_equal, of, warnings};
+use super::output::{Output, list, not_equal, of, say, warnings};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
@@ -88,7 +88,10 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         "unknown": unknown,
         "report": report,
     });
-    super::output::say(warnings(report));
+    say(warnings(report));
+    if !report.done {
+        say(list("warning: ", &whys(&unknown)));
+    }
     let lines = summary(way, &finished, failure.is_some());
     Ok(output.conclude(&lines, object, failure))
 }
@@ -106,15 +109,18 @@ fn no_such(unknown: &[Reason]) -> Option<Failure> {
         [] => return None,
         [one] => Failure::new(printable(&one.why)),
         many => {
-            let whys: Vec<_> = many.iter().map(|reason| reason.why.clone()).collect();
             let failure = Failure::new(format!(
                 "{} name nothing that is synced",
                 of(many.len(), "path")
             ));
-            failure.cause(format!("\n{}", list("  ", &whys).trim_end()))
+            failure.cause(format!("\n{}", list("  ", &whys(many)).trim_end()))
         }
     };
     Some(failure.hint("check the names: they are relative to the current directory"))
+}
+
+fn whys(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(|reason| reason.why.clone()).collect()
 }
 
 /// Something is not synced that was named, or that somebody will miss.
