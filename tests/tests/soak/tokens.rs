@@ -158,7 +158,9 @@ impl World {
         }
         eventually(SOON * 2, || {
             for site in &self.sites {
-                let ended = site.workspace.run(&["status", "--wait"]);
+                let ended = site
+                    .workspace
+                    .run(&["status", "--wait", "--sync-timeout", "20"]);
                 ensure!(ended.code == 0, "{}: {}", site.name, ended.stderr);
             }
             for site in &self.sites {
@@ -174,9 +176,11 @@ impl World {
         let tree = self.sites[0].workspace.tree().expect("it can be listed");
         for (file, tokens) in tokens {
             let text = self.sites[0].workspace.text(file).expect("it is there");
+            // What lost its name to another is kept beside it.
+            let stem = file.trim_end_matches(".txt");
             let copies = tree
                 .keys()
-                .filter(|path| path.starts_with(&format!("{file}.conflict-")));
+                .filter(|path| path.starts_with(stem) && *path != file);
             let copies: String = copies
                 .filter_map(|path| self.sites[0].workspace.text(path).ok())
                 .collect();
@@ -189,7 +193,8 @@ impl World {
                 .collect();
             assert!(
                 wrong.is_empty(),
-                "in {file}, tokens and how often they are there: {wrong:?}\n{text}\ncopies:\n{copies}"
+                "in {file}, tokens and how often they are there: {wrong:?}\n{:?}\n{text}\ncopies:\n{copies}",
+                tree.keys()
             );
             let known = text.lines().filter(|line| line.starts_with('<'));
             let strange: Vec<&str> = known.filter(|line| !tokens.contains(*line)).collect();
@@ -213,7 +218,10 @@ impl World {
     /// Takes this round's tokens out again.
     fn clear(&mut self) {
         let tree = self.sites[0].workspace.tree().expect("it can be listed");
-        for path in tree.keys().filter(|path| path.contains(".conflict-")) {
+        for path in tree
+            .keys()
+            .filter(|path| path.contains(".conflict-") || path.ends_with(".moved"))
+        {
             fs::remove_file(self.sites[0].workspace.path(path)).expect("it is there");
         }
         let documents: Vec<String> = self
@@ -251,7 +259,8 @@ fn scatter(
 ) -> BTreeSet<String> {
     let mut tokens = BTreeSet::new();
     for part in 0..3 {
-        let offline = part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
+        let offline =
+            part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
         if offline {
             person.call("disconnect", json!({"document": document}));
         }
