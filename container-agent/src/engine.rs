@@ -22,6 +22,7 @@ mod agreed;
 mod barrier;
 mod config;
 mod documents;
+mod guard;
 mod jobs;
 mod look;
 pub mod plan;
@@ -39,7 +40,7 @@ mod wire;
 mod work;
 mod write;
 
-pub use config::{Direction, Limits, Progress, ProgressSink, SyncConfig, ToolCall};
+pub use config::{Direction, Limits, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
 pub use report::{Conflict, LinkState, Pending, Report, Skipped, Status};
 pub use session::{EngineError, Session, SessionHandle};
 

@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use uspark_shared::id::ProjectId;
 
 use crate::config::{Secret, ServerUrl};
+use crate::engine::MassDelete;
 
 /// Keeps a directory and a project on a uspark server equal while a coding agent works in it.
 #[derive(Debug, Parser)]
@@ -66,7 +67,8 @@ Examples:
   uspark pull                               again: the project is remembered
   uspark pull src/one-file.js docs          one file and one directory
 
-Files changed on both sides are merged. What only this directory has stays.")]
+Files changed on both sides are merged. What only this directory has stays. If most files were
+deleted in the project at once, these deletions are held; --allow-mass-delete lets them pass.")]
     Pull(Transfer),
     /// Bring the project up to the workspace: everything, or only some paths
     #[command(after_help = "\
@@ -75,7 +77,9 @@ Examples:
   uspark push src/one-file.js
 
 Files changed on both sides are merged. On the server only what this directory had, and has deleted
-since, is deleted.")]
+since, is deleted. If those are most of all files, they are held: bring the files back, or, if it is
+meant, let them pass, also where an agent is at work:
+  uspark push --allow-mass-delete")]
     Push(Transfer),
     /// Keep workspace and project equal until stopped
     #[command(after_help = "\
@@ -194,6 +198,20 @@ pub struct Target {
     /// Which server, as whom.
     #[command(flatten)]
     pub connection: Connection,
+    /// Let deletions pass also when they are more than half of all files at once (and ten or more);
+    /// else they are held, and all other changes go on
+    #[arg(long)]
+    pub allow_mass_delete: bool,
+}
+
+impl Target {
+    /// What becomes of too many deletions at once.
+    pub fn mass_delete(&self) -> MassDelete {
+        match self.allow_mass_delete {
+            true => MassDelete::Passes,
+            false => MassDelete::Held,
+        }
+    }
 }
 
 /// What `pull` and `push` take.
@@ -335,6 +353,8 @@ mod tests {
             "pull --project-id p --all",
             "push --project-id p src/one-file.js other",
             "push --project-id p --all",
+            "push --allow-mass-delete",
+            "run --allow-mass-delete -- make clean",
             "push",
             "watch --project-id p",
             "watch-claude --project-id p --stream-output",

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 use super::message::{Reply, ReportView, Request, StatusView};
 use super::socket;
+use crate::engine::MassDelete;
 
 /// Longest answer: a report that names every path of a large project.
 const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
@@ -19,6 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ControlClient {
     stream: BufReader<UnixStream>,
+    mass_delete: MassDelete,
 }
 
 /// Why the agent could not be asked.
@@ -44,7 +46,13 @@ impl ControlClient {
         let stream = socket::connect(root).await?;
         Ok(stream.map(|stream| Self {
             stream: BufReader::new(stream),
+            mass_delete: MassDelete::Held,
         }))
+    }
+
+    /// What becomes of too many deletions at once while this client waits for a barrier.
+    pub fn set_mass_delete(&mut self, mass_delete: MassDelete) {
+        self.mass_delete = mass_delete;
     }
 
     /// Asks what the agent is doing.
@@ -58,7 +66,10 @@ impl ControlClient {
     /// Waits until workspace and project are equal, for at most `timeout`.
     pub async fn barrier(&mut self, timeout: Duration) -> Result<ReportView, ControlError> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Barrier { timeout_ms };
+        let request = Request::Barrier {
+            timeout_ms,
+            allow_mass_delete: self.mass_delete == MassDelete::Passes,
+        };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),
             other => Err(odd(&other)),

@@ -19,6 +19,9 @@ pub enum Request {
     Barrier {
         /// Longest wait, in milliseconds.
         timeout_ms: u64,
+        /// Whether deletions pass that would be held for being too many.
+        #[serde(default)]
+        allow_mass_delete: bool,
     },
     /// Not answered.
     ToolStarted(ToolStart),
@@ -67,6 +70,8 @@ pub struct ReportView {
     pub skipped: Vec<Reason>,
     /// What is not equal yet.
     pub pending: Vec<Reason>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
 }
 
 /// A conflict's loser.
@@ -198,6 +203,7 @@ impl From<Report> for ReportView {
                     why: pending.why,
                 })
                 .collect(),
+            held: report.held,
         }
     }
 }
@@ -213,8 +219,11 @@ mod tests {
         for (request, line) in [
             (Request::Status, json!({"ask": "status"})),
             (
-                Request::Barrier { timeout_ms: 5 },
-                json!({"ask": "barrier", "timeoutMs": 5}),
+                Request::Barrier {
+                    timeout_ms: 5,
+                    allow_mass_delete: true,
+                },
+                json!({"ask": "barrier", "timeoutMs": 5, "allowMassDelete": true}),
             ),
             (
                 Request::ToolStarted(ToolStart {
@@ -256,6 +265,7 @@ mod tests {
                 path: None,
                 why: "the server is away".into(),
             }],
+            held: 0,
         };
         assert_eq!(
             serde_json::to_value(ReportView::from(report)).unwrap(),
@@ -264,6 +274,7 @@ mod tests {
                 "conflicts": [{"path": "a", "kept": "a.conflict-x-1"}],
                 "skipped": [{"path": "pipe", "why": "is a pipe"}],
                 "pending": [{"path": null, "why": "the server is away"}],
+                "held": 0,
             })
         );
         assert!(ReportView::from(Report::default()).equal);

@@ -18,7 +18,8 @@ use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
 use super::barrier::{Barrier, Cookie};
-use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::guard::{Deletion, Guard};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
 use super::report::{Conflict, LinkState, Report, Status};
@@ -66,7 +67,7 @@ pub(super) enum Command {
     /// A tool call ended.
     ToolFinished(String),
     /// Say when all is equal, or what is not at the deadline.
-    Barrier(Instant, tokio::sync::oneshot::Sender<Report>),
+    Barrier(Instant, MassDelete, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
     /// Say why the server will not let us in, if so.
@@ -96,6 +97,7 @@ pub(super) struct Engine {
     pub project: Project,
     pub agreed: Agreed,
     pub works: Works,
+    pub guard: Guard,
     /// Loaded text documents.
     pub texts: HashMap<DocId, TextDocument>,
     /// Updates of documents that are on disk and not loaded.
@@ -191,6 +193,9 @@ impl Engine {
         if let Some((_, at)) = &self.stuck {
             due = due.min(*at);
         }
+        if self.may_plan() && self.stuck.is_none() {
+            due = due.min(self.guard.due().unwrap_or(due));
+        }
         if !self.may_plan() && self.received {
             due = due.min(self.began + PATIENCE);
         }
@@ -220,8 +225,12 @@ impl Engine {
                 self.listed = true;
                 // What is known and was not listed may be gone.
                 let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+                let by_call = self.tools.may_delete();
                 for path in known {
                     self.mark(&path, Urgency::Soon);
+                    if let Some(work) = self.works.get_mut(&path) {
+                        work.by_call |= by_call && work.deletion == Deletion::No;
+                    }
                 }
                 self.wake_all();
                 self.renew_cookies();
@@ -248,7 +257,9 @@ impl Engine {
                     call.paths.iter().for_each(|path| self.tool_released(path));
                 }
             }
-            Command::Barrier(deadline, reply) => self.begin_barrier(deadline, reply),
+            Command::Barrier(deadline, mass_delete, reply) => {
+                self.begin_barrier(deadline, mass_delete, reply);
+            }
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Refused(reply) => drop(reply.send(self.refused.clone())),
@@ -285,6 +296,7 @@ impl Engine {
                 None => break,
             }
         }
+        self.judge_deletions(now);
         for (update, by) in self.project.commit() {
             self.records.push(Record::State(None, update.clone()));
             let outgoing = self.wire.outgoing(None, update, by);

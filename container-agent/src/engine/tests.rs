@@ -8,6 +8,7 @@
 mod basics;
 mod conflicts;
 mod double;
+mod mass_delete;
 mod resilience;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ impl Place {
             root: self.dir.path().to_owned(),
             direction,
             paths: Vec::new(),
+            mass_delete: MassDelete::Held,
             run: None,
             who: "me".into(),
             limits: Limits {
