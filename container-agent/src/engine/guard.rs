@@ -180,7 +180,7 @@ impl Burst {
             (Verdict::Hold, RECENT)
         } else if self.held && (quiet < RECENT || is_mass(worst)) {
             (Verdict::Hold, RECENT.saturating_sub(quiet).max(PACE))
-        } else if is_mass(worst) || (all >= LEAST && !rested) {
+        } else if is_mass(worst) || (!rested && is_many(all, tally.unseen)) {
             (Verdict::Wait, PACE)
         } else {
             (Verdict::Pass, RECENT)
@@ -202,6 +202,11 @@ impl Burst {
         self.held = false;
         self.due = None;
     }
+}
+
+/// Whether deletions are many, or may turn out to be when all that changed is looked at.
+fn is_many(deletions: usize, unseen: usize) -> bool {
+    deletions + unseen >= LEAST
 }
 
 /// Whether so many deletions, of so many files, are too many at once.

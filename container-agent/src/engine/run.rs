@@ -467,7 +467,11 @@ impl Engine {
 
     fn lose_root(&mut self) {
         if !std::mem::replace(&mut self.root_lost, true) {
-            self.note("the workspace is gone; nothing is deleted for it".into());
+            self.note(
+                "the workspace is gone: nothing is deleted for it, and the sync goes on once the \
+                 same directory is back"
+                    .into(),
+            );
         }
     }
 

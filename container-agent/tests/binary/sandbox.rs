@@ -183,6 +183,12 @@ impl FakeAgent {
         };
     }
 
+    /// What barriers find held from now on.
+    pub fn set_held(&self, held: &[&str]) {
+        self.set_left(held);
+        self.report.lock().unwrap().held = held.len() as u64;
+    }
+
     fn note(&self, what: String) {
         self.told.lock().unwrap().push(what);
     }

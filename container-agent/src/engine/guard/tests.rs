@@ -78,14 +78,18 @@ fn the_first_of_many_do_not_slip_through_while_the_rest_is_looked_at() {
     // However long that takes.
     assert_eq!(judge.at(PATIENCE * 2, early), Verdict::Wait);
     assert_eq!(judge.sees(MS, 91), Verdict::Hold);
-    // One file of many is gone, and a few are being looked at: that cannot become most of them.
-    let mut judge = Judge::of(100);
-    let busy = Tally {
-        unseen: 20,
+    // Or `rm` has begun, and a few files more have changed: as soon as they are known not to be
+    // gone the first one goes.
+    let mut judge = Judge::of(1000);
+    let early = |judge: &Judge, unseen| Tally {
+        unseen,
         stirring: true,
         ..judge.tally(1)
     };
-    assert_eq!(judge.at(MS, busy), Verdict::Pass);
+    let tally = early(&judge, 20);
+    assert_eq!(judge.at(MS, tally), Verdict::Wait);
+    let tally = early(&judge, 8);
+    assert_eq!(judge.at(MS, tally), Verdict::Pass);
 }
 
 #[test]

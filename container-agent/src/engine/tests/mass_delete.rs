@@ -15,7 +15,7 @@ async fn mirrored() -> (Double, Place, Agent) {
             _ => drop(server.text_file(&name(n), &format!("file {n}\n"))),
         }
     }
-    let agent = place.watch(&server).await;
+    let agent = place.watch_patiently(&server).await;
     (server, place, agent)
 }
 
@@ -57,6 +57,15 @@ impl Agent {
 }
 
 impl Place {
+    /// Watches, and holds what vanished for so long that a busy machine has time for all of it.
+    async fn watch_patiently(&self, server: &Double) -> Agent {
+        let mut config = self.config(Direction::Both);
+        config.limits.hold = Duration::from_millis(200);
+        let agent = self.try_start(server, config).await.unwrap();
+        agent.equal().await;
+        agent
+    }
+
     fn notes_with(&self, word: &str) -> usize {
         let notes = self.notes.lock().unwrap();
         let with = |note: &&Progress| matches!(note, Progress::Note(note) if note.contains(word));
@@ -98,21 +107,25 @@ async fn rm_rf_is_held_and_told_all_else_goes_on_and_whoever_means_it_lets_it_pa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_come_back_cancel_their_deletion() {
+async fn a_checkout_of_an_empty_branch_is_held_and_going_back_cancels_it() {
     let (server, place, agent) = mirrored().await;
-    // As a checkout of an empty branch, and back: other inodes, the same bytes.
-    place.sh("mkdir .git; cp -a d0 d1 d2 .git; rm -rf d0 d1 d2");
+    let before = server.tree();
+    place.sh("git init -q -b main; echo .uspark > .git/info/exclude
+        git config user.name me; git config user.email me@localhost
+        git add .; git commit -qm all; git switch -q --orphan empty");
     agent.held(FILES).await;
-    place.sh("cp -r .git/d0 .git/d1 .");
+    assert_eq!(server.tree(), before);
+    place.sh("git checkout -q main -- d0 d1");
     agent.held(8).await;
+    assert_eq!(server.tree(), before);
     assert_eq!(place.notes_with("no deletion is held any more"), 0);
-    place.sh("cp -r .git/d2 .");
+    place.sh("git switch -qf main");
     agent.equal().await;
     eventually("it to be told", || {
         place.notes_with("no deletion is held any more") == 1
     })
     .await;
-    assert!(server.seen().updates.is_empty(), "{:?}", server.seen());
+    assert_eq!(server.tree(), before);
     // Few of them are none of the guard's business, before and after.
     place.sh("rm d0/f0 d1/f1");
     agent.equal().await;
@@ -332,5 +345,32 @@ async fn a_workspace_that_vanishes_deletes_nothing_and_is_gone_on_with_when_it_i
     assert_eq!(around.read("root/d1/f1"), "file 1\ntyped\n");
     assert_eq!(server.text("d0/f3"), "file 3\nmore\n");
     assert_eq!(server.tree().len(), before.len());
+    // Deleted for good, file by file: the directory itself was the last.
+    around.sh("rm -rf root; mkdir root");
+    eventually("it to be told", || {
+        place.notes_with("the workspace is gone") == 2
+    })
+    .await;
+    let soon = Duration::from_millis(300);
+    let report = agent.session.finish(soon).await.unwrap();
+    assert!(!report.is_equal());
+    assert_eq!(server.tree().len(), before.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_large_tree_nothing_slips_through_however_slowly_it_goes() {
+    let (server, place) = (Double::new(), Place::new());
+    place.sh(
+        "for d in $(seq 10); do mkdir d$d; for f in $(seq 100); do echo $d > d$d/$f; done; done",
+    );
+    let agent = place.watch_patiently(&server).await;
+    let before = server.seen().updates.len();
+    // Ignored files take `rm` a while in between.
+    place.sh("mkdir .git; cp -r d* .git; for d in d*; do rm -rf $d; sleep 0.1; done");
+    agent.held(1000).await;
+    assert_eq!(server.seen().updates.len(), before);
+    place.sh("cp -r .git/* .");
+    agent.equal().await;
+    assert_eq!(server.seen().updates.len(), before);
     agent.finish().await;
 }
