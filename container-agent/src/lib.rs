@@ -4,6 +4,7 @@ pub mod api;
 pub mod claude;
 pub mod cli;
 pub mod command;
+pub mod compare;
 pub mod config;
 pub mod control;
 pub mod disk;

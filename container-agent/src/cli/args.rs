@@ -113,6 +113,18 @@ Examples:
   uspark status
   uspark status --wait --sync-timeout 10    until all is equal, for 10 s at most")]
     Status(Status),
+    /// Show what differs between workspace and project now, as changes from project to workspace
+    #[command(after_help = "\
+Examples:
+  uspark diff                               everything, as git shows it
+  uspark diff src/one-file.js docs --stat   one file and one directory, in numbers
+  uspark diff | patch -R -p1                undo here what the project has not
+  uspark diff --exit-code >/dev/null || uspark push
+
+`+` is what only the workspace has, `-` what only the project has. Of binary files the sizes are
+shown. It only reads, and works beside an agent: what that is about to sync may be shown. Exits with
+0 whenever the two could be compared; with --exit-code with 1 if they differ.")]
+    Diff(Diff),
 }
 
 /// The commands about tokens.
@@ -270,6 +282,29 @@ pub struct Status {
     pub place: Place,
 }
 
+/// What `diff` takes.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Files or directories, relative to the current directory; everything if none is named
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<OsString>,
+    /// Show only how many lines of each file differ
+    #[arg(long)]
+    pub stat: bool,
+    /// Exit with 1 if anything differs
+    #[arg(long)]
+    pub exit_code: bool,
+    /// The project; remembered in the workspace
+    #[arg(long, value_name = "ID", env = "PROJECT_ID")]
+    pub project_id: Option<ProjectId>,
+    /// The workspace; else the current directory
+    #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
+    pub workspace: Option<PathBuf>,
+    /// Which server, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 impl Cli {
     /// Parses `arguments`, the program's name first. A variable that is set to nothing counts as
     /// not set: container scripts export what they do not have.
@@ -362,6 +397,8 @@ mod tests {
             "run --project-id p -- npm run --json",
             "status --wait --sync-timeout 5 --json",
             "--json --verbose status",
+            "diff",
+            "diff --project-id p src --stat --exit-code --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -372,7 +409,7 @@ mod tests {
         for line in [
             "",
             "fly",
-            "diff",
+            "diff --allow-mass-delete",
             "pull --project-id ../x",
             "pull --all src",
             "pull --server ftp://x",
