@@ -10,6 +10,7 @@ pub mod patch;
 use std::collections::BTreeMap;
 
 use uspark_shared::path::{FilePath, PathError};
+use uspark_shared::text::MAX_TEXT_BYTES;
 
 use crate::api::manifest::{File, Version};
 use crate::disk::observe::{IfWritten, Seen};
@@ -131,9 +132,12 @@ impl Walk<'_> {
                     size: seen.size,
                     mode: seen.mode,
                 };
-                match seen.is_text() {
-                    true => (Some(Version::Text(file)), seen.text),
-                    false => (Some(Version::Binary(file)), None),
+                // A text may grow, but does not begin as large.
+                let may_be =
+                    file.size <= MAX_TEXT_BYTES as u64 || matches!(project, Some(Version::Text(_)));
+                match seen.text.filter(|_| may_be) {
+                    Some(text) => (Some(Version::Text(file)), Some(text)),
+                    None => (Some(Version::Binary(file)), None),
                 }
             }
             Ok(Seen::Link { target: link, .. }) => match self.root.admits_link(path, &link) {

@@ -174,7 +174,7 @@ fn statistics(patches: &[(Difference, Patch)]) -> String {
         let count = |n: u64, noun| of(usize::try_from(n).unwrap_or(usize::MAX), noun);
         let _ = writeln!(
             lines,
-            " {} differ, {}(+), {}(-)",
+            " {} changed, {}(+), {}(-)",
             of(patches.len(), "path"),
             count(insertions, "insertion"),
             count(deletions, "deletion")
