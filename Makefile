@@ -1,7 +1,7 @@
 # What a person or a machine runs here. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test programs
+.PHONY: help demo test soak programs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -18,6 +18,9 @@ test: programs ## everything that must hold: format, lints, unit tests, end-to-e
 	cargo test --workspace
 	@echo
 	@echo "OK: every test passed."
+
+soak: programs ## the long forms of the agent's tests, row by row; goes on where it was stopped
+	@scripts/soak.sh
 
 # Other people's programs, which the end-to-end tests run.
 programs:

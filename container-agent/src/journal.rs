@@ -27,14 +27,16 @@ use crate::disk::observe::Fingerprint;
 use crate::disk::swap::TempName;
 
 /// Raised when the tables change; an older agent then refuses, a newer one converts.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE base (
         path TEXT PRIMARY KEY, entry TEXT NOT NULL, hash BLOB, print BLOB
     ) WITHOUT ROWID;
-    CREATE TABLE state (id INTEGER PRIMARY KEY, doc TEXT NOT NULL, bytes BLOB NOT NULL);
+    CREATE TABLE state (
+        id INTEGER PRIMARY KEY, doc TEXT NOT NULL, bytes BLOB NOT NULL, written_back INTEGER
+    );
     CREATE INDEX state_of_doc ON state (doc);
     CREATE TABLE outbox (
         seq INTEGER PRIMARY KEY, doc TEXT NOT NULL, bytes BLOB NOT NULL, attribution TEXT
@@ -122,6 +124,25 @@ pub struct Outgoing {
     pub attribution: Option<String>,
 }
 
+/// A part of a document's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatePart {
+    /// An update.
+    pub update: Vec<u8>,
+    /// When it was written to disk, in ms since 1970, if it came from elsewhere.
+    pub written_back: Option<u64>,
+}
+
+impl StatePart {
+    /// An update that did not come from elsewhere to the disk, or long ago.
+    pub fn of(update: Vec<u8>) -> Self {
+        Self {
+            update,
+            written_back: None,
+        }
+    }
+}
+
 /// One thing to remember or to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -131,6 +152,8 @@ pub enum Record {
     NoBase(FilePath),
     /// An update that a document's state takes in.
     State(Document, Vec<u8>),
+    /// The same for a text, because it was written to disk: at this time, in ms since 1970.
+    WrittenBack(DocId, Vec<u8>, u64),
     /// A document's whole state, in place of its updates.
     WholeState(Document, Vec<u8>),
     /// A document that is gone.
@@ -186,6 +209,12 @@ impl Journal {
                 let make = format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
                 db.execute_batch(&make)?;
             }
+            1 => {
+                let convert = "BEGIN; ALTER TABLE state ADD written_back INTEGER;";
+                db.execute_batch(&format!(
+                    "{convert} PRAGMA user_version = {FORMAT}; COMMIT;"
+                ))?;
+            }
             FORMAT => {}
             _ => return Err(JournalError::Newer),
         }
@@ -208,10 +237,16 @@ impl Journal {
     }
 
     /// The updates that make up a document's state, in the order in which they were written.
-    pub fn state(&self, document: &Document) -> Result<Vec<Vec<u8>>, JournalError> {
-        let sql = "SELECT bytes FROM state WHERE doc = ? ORDER BY id";
+    pub fn state(&self, document: &Document) -> Result<Vec<StatePart>, JournalError> {
+        let sql = "SELECT bytes, written_back FROM state WHERE doc = ? ORDER BY id";
         let mut statement = self.db.prepare_cached(sql)?;
-        let rows = statement.query_map([key(document)], |row| row.get(0))?;
+        let rows = statement.query_map([key(document)], |row| {
+            let written_back: Option<i64> = row.get(1)?;
+            Ok(StatePart {
+                update: row.get(0)?,
+                written_back: written_back.map(|at| at as u64),
+            })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -317,6 +352,10 @@ fn write(db: &Connection, record: &Record) -> Result<(), rusqlite::Error> {
         Record::State(document, bytes) => run(
             "INSERT INTO state (doc, bytes) VALUES (?, ?)",
             &[&key(document), bytes],
+        ),
+        Record::WrittenBack(doc, bytes, at) => run(
+            "INSERT INTO state (doc, bytes, written_back) VALUES (?, ?, ?)",
+            &[&doc.as_str(), bytes, &(*at as i64)],
         ),
         Record::WholeState(document, bytes) => {
             run("DELETE FROM state WHERE doc = ?", &[&key(document)])?;
@@ -492,7 +531,7 @@ mod tests {
             Record::Base("gone".parse().unwrap(), base.clone()),
             Record::NoBase("gone".parse().unwrap()),
             Record::State(Some(doc.clone()), vec![1]),
-            Record::State(Some(doc.clone()), vec![2]),
+            Record::WrittenBack(doc.clone(), vec![2], 7),
             Record::State(None, vec![3]),
             Record::Outgoing(outgoing(1, None)),
             Record::Outgoing(outgoing(2, Some(doc.clone()))),
@@ -507,7 +546,12 @@ mod tests {
         assert_eq!(remembered.intents, [intent]);
         assert_eq!(remembered.unacknowledged, [(2, Some(doc.clone()))]);
         assert!(remembered.received && remembered.next_seq == 3);
-        assert_eq!(again.state(&Some(doc.clone())).unwrap(), [vec![1], vec![2]]);
+        let written_back = StatePart {
+            update: vec![2],
+            written_back: Some(7),
+        };
+        let parts = [StatePart::of(vec![1]), written_back];
+        assert_eq!(again.state(&Some(doc.clone())).unwrap(), parts);
         assert_eq!(
             again.outgoing(2).unwrap(),
             Some(outgoing(2, Some(doc.clone())))
@@ -518,11 +562,25 @@ mod tests {
             Record::NoIntent(file),
         ];
         again.write(&records).unwrap();
-        assert_eq!(again.state(&Some(doc.clone())).unwrap(), [vec![4]]);
+        let parts = [StatePart::of(vec![4])];
+        assert_eq!(again.state(&Some(doc.clone())).unwrap(), parts);
         again.write(&[Record::NoState(doc.clone())]).unwrap();
         assert!(!again.has_state(&Some(doc)).unwrap() && again.has_state(&None).unwrap());
         assert!(open(&path).1.intents.is_empty());
         drop(journal);
+    }
+
+    #[test]
+    fn an_older_journal_is_converted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.db");
+        let (mut journal, _) = open(&path);
+        journal.write(&[Record::State(None, vec![1])]).unwrap();
+        let older = "ALTER TABLE state DROP written_back; PRAGMA user_version = 1;";
+        journal.db.execute_batch(older).unwrap();
+        drop(journal);
+        let (journal, _) = open(&path);
+        assert_eq!(journal.state(&None).unwrap(), [StatePart::of(vec![1])]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod claude;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod compare;
 pub mod config;

@@ -18,6 +18,7 @@ mod node;
 mod process;
 mod programs;
 mod server;
+mod soak;
 mod workspace;
 
 pub use curl::{Curl, Reply};
@@ -27,4 +28,5 @@ pub use node::{Node, from_hex, to_hex};
 pub use process::{Ended, Running};
 pub use programs::{as_ordinary_user, private_mounts, program, under};
 pub use server::{Project, Server};
+pub use soak::Row;
 pub use workspace::{Entry, Tree, Workspace};

@@ -30,6 +30,7 @@ use super::incoming::Arrived;
 use super::lease::{Writers, writers};
 use super::observe::{Fingerprint, IfWritten, Seen, SeenFile, read};
 use super::{DiskError, Root, TEMP_PREFIX, kind_of};
+use crate::clock::now_ms;
 
 /// How long a writer that came in during an exchange is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -476,11 +477,6 @@ fn exchange(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
 
 fn errno(error: io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 #[cfg(test)]

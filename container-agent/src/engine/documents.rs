@@ -11,6 +11,7 @@ use uspark_shared::schema::Entry;
 use super::jobs::{Fetched, Transfer};
 use super::run::{Again, Engine, chain};
 use super::texts::TextDocument;
+use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::watch::Urgency;
 
@@ -60,6 +61,7 @@ impl Engine {
         let document = Some(doc.clone());
         let pending = self.records.iter().rev().find_map(|record| match record {
             Record::State(of, _) | Record::WholeState(of, _) if *of == document => Some(true),
+            Record::WrittenBack(of, ..) if of == doc => Some(true),
             Record::NoState(of) if of == doc => Some(false),
             _ => None,
         });
@@ -98,13 +100,13 @@ impl Engine {
     fn load_from_journal(&mut self, doc: &DocId) -> bool {
         let document = Some(doc.clone());
         // What this turn has still to write is in the replicas that wrote it.
-        let updates = match self.journal.state(&document) {
-            Ok(updates) if !updates.is_empty() => updates,
+        let parts = match self.journal.state(&document) {
+            Ok(parts) if !parts.is_empty() => parts,
             _ => return false,
         };
-        match TextDocument::from_updates(self.client, &updates) {
+        match TextDocument::from_parts(self.client, &parts, now_ms()) {
             Ok(loaded) => {
-                if updates.len() > COMPACT_AFTER {
+                if parts.len() > COMPACT_AFTER && !loaded.has_past() {
                     let state = Record::WholeState(document, loaded.shadow_state());
                     self.records.push(state);
                 }
@@ -257,6 +259,9 @@ impl Engine {
         };
         match document.catch_up() {
             Ok(None) if remembered => {}
+            Ok(Some(update)) if remembered => {
+                self.records.push(Record::State(Some(doc.clone()), update));
+            }
             Ok(_) => {
                 let state = document.shadow_state();
                 self.records

@@ -10,6 +10,8 @@ use uspark_shared::path::FilePath;
 use uspark_shared::replica::{ClientId, KeyChange, ProjectEdit, ProjectReplica, ReplicaError};
 use uspark_shared::schema::{Entry, TextVersion};
 
+use crate::journal::StatePart;
+
 /// The project document, and its content by path and by document.
 pub(super) struct Project {
     replica: ProjectReplica,
@@ -36,10 +38,10 @@ pub(super) struct Changed {
 
 impl Project {
     /// Puts the document together from its updates.
-    pub fn from_updates(client: ClientId, updates: &[Vec<u8>]) -> Result<Self, ReplicaError> {
+    pub fn from_updates(client: ClientId, parts: &[StatePart]) -> Result<Self, ReplicaError> {
         let replica = ProjectReplica::new(client);
-        for update in updates {
-            replica.apply(update)?;
+        for part in parts {
+            replica.apply(&part.update)?;
         }
         let mut project = Self {
             replica,
@@ -227,7 +229,11 @@ mod tests {
             assert_eq!(side.docs.get(&doc), Some(&path("b")));
             assert_eq!(side.entries.len(), 1);
         }
-        let again = Project::from_updates(ClientId::from_random([3; 4]), &[here.state()]).unwrap();
+        let again = Project::from_updates(
+            ClientId::from_random([3; 4]),
+            &[StatePart::of(here.state())],
+        )
+        .unwrap();
         assert_eq!(again.entries, there.entries);
     }
 

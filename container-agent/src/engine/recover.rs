@@ -8,7 +8,7 @@
 use uspark_shared::path::FilePath;
 
 use super::run::chain;
-use super::step::now_ms;
+use crate::clock::now_ms;
 use crate::disk::observe::Seen;
 use crate::disk::{DiskError, Root};
 use crate::journal::{Base, Intent, Record};
@@ -41,7 +41,8 @@ pub(super) fn recovery(
         match (intent.new, base) {
             (Some(new), Some(base)) => {
                 let state = intent.shadow.clone();
-                records.extend(state.map(|(doc, update)| Record::State(Some(doc), update)));
+                records
+                    .extend(state.map(|(doc, update)| Record::WrittenBack(doc, update, now_ms())));
                 let base = Base {
                     hash: Some(new),
                     print: None,
@@ -121,7 +122,7 @@ mod tests {
     fn follows(records: &[Record]) -> bool {
         records
             .iter()
-            .any(|record| matches!(record, Record::State(..) | Record::NoBase(_)))
+            .any(|record| matches!(record, Record::WrittenBack(..) | Record::NoBase(_)))
     }
 
     #[test]

@@ -374,10 +374,10 @@ impl Prepared {
             drop(journal);
             (journal, remembered) = open()?;
         }
-        let updates = journal.state(&None)?;
-        let project = Project::from_updates(client, &updates)
+        let parts = journal.state(&None)?;
+        let project = Project::from_updates(client, &parts)
             .map_err(|error| JournalError::Damaged(error.to_string()))?;
-        if updates.len() > COMPACT_AFTER {
+        if parts.len() > COMPACT_AFTER {
             let state = crate::journal::Record::WholeState(None, project.state());
             journal.write(&[state])?;
         }

@@ -16,6 +16,7 @@ use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
 use super::texts::{Edited, Writer};
 use super::work::{Origin, View};
+use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::link::BlobError;
 use crate::watch::Urgency;
@@ -200,7 +201,8 @@ impl Engine {
             return;
         };
         document.used = used;
-        let edited = match document.edit(&text, writer, ClientId::from_random(random())) {
+        let fresh = ClientId::from_random(random());
+        let edited = match document.edit(&text, writer, fresh, now_ms()) {
             Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };
@@ -212,7 +214,13 @@ impl Engine {
                 Record::State(Some(doc.clone()), update.clone()),
                 Some(update),
             )),
-            Edited::Elsewhere(update) => Some((whole, update)),
+            Edited::Elsewhere(update) => {
+                self.note(format!(
+                    "{path} was written without what others had just typed there: both are kept; \
+                     write the same again to remove their words"
+                ));
+                Some((whole, update))
+            }
         };
         let by = self.works.get(path).and_then(|work| work.by.clone());
         if let Some((state, update)) = update {
@@ -525,10 +533,4 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     bytes
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }

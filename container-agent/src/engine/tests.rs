@@ -10,6 +10,7 @@ mod conflicts;
 mod double;
 mod mass_delete;
 mod resilience;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@
 //! ([`TextDocument::edit_of_displaced`]).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uspark_shared::diff::diff;
 use uspark_shared::id::{BlobHash, DocId};
@@ -19,6 +19,7 @@ use uspark_shared::seed::seed_update;
 use uspark_shared::text::as_grown_text;
 
 use super::stale::takes_back;
+use crate::journal::StatePart;
 
 /// How long after a write-back somebody may still write what they read before it. Longer than
 /// formatters and generators think; an editor that holds a file for longer asks before it
@@ -42,11 +43,16 @@ pub(super) struct TextDocument {
     pub used: u64,
     /// What was written back a moment ago, oldest first.
     past: VecDeque<Past>,
+    /// What was last taken for an edit of something older: written once more it is meant.
+    merged: Option<BlobHash>,
+    /// What the write-back under way displaced, and the state that has it.
+    displaced: Option<(String, Vec<u8>)>,
 }
 
 /// A write-back that somebody who reads and then writes may not have seen.
 struct Past {
-    at: Instant,
+    /// Milliseconds since 1970.
+    at: u64,
     /// The text before it.
     before: String,
     /// The text after it.
@@ -99,14 +105,29 @@ impl TextDocument {
             shadow_version: 0,
             used: 0,
             past: VecDeque::new(),
+            merged: None,
+            displaced: None,
         }
     }
 
-    /// A document whose shadow was remembered.
-    pub fn from_updates(client: ClientId, updates: &[Vec<u8>]) -> Result<Self, ReplicaError> {
+    /// A document whose shadow was remembered, and with it what was written back a moment ago.
+    ///
+    /// `now`: here and below, in milliseconds since 1970.
+    pub fn from_parts(
+        client: ClientId,
+        parts: &[StatePart],
+        now: u64,
+    ) -> Result<Self, ReplicaError> {
         let mut document = Self::empty(client);
-        for update in updates {
-            document.shadow.apply(update)?;
+        for StatePart {
+            update,
+            written_back,
+        } in parts
+        {
+            match written_back.filter(|at| is_recent(*at, now)) {
+                Some(at) => document.write_back(update, at)?,
+                None => drop(document.shadow.apply(update)?),
+            }
             document.live.apply(update)?;
         }
         document.rehash();
@@ -120,7 +141,8 @@ impl TextDocument {
         seed: &BlobHash,
         text: &str,
     ) -> Result<Self, ReplicaError> {
-        Self::from_updates(client, &[seed_update(doc, seed, text)])
+        let seed = StatePart::of(seed_update(doc, seed, text));
+        Self::from_parts(client, &[seed], 0)
     }
 
     /// Takes in an update of somebody. Gives whether it waits for what never came.
@@ -142,12 +164,16 @@ impl TextDocument {
         bytes: &str,
         writer: Writer,
         fresh: ClientId,
+        now: u64,
     ) -> Result<Edited, ReplicaError> {
+        let hash = BlobHash::of(bytes.as_bytes());
+        let insists = self.merged.take() == Some(hash);
         let seen = match writer {
-            Writer::SawTheDisk => None,
-            Writer::Unknown => self.seen_by_writer_of(bytes),
+            Writer::Unknown if !insists => self.seen_by_writer_of(bytes, now),
+            _ => None,
         };
         if let Some(state) = seen {
+            self.merged = Some(hash);
             // The shadow goes back to what the writer had read, and on from there under another
             // client: its own later edits are in the live replica and must not be made again.
             let fork = fork(fresh, &state)?;
@@ -177,19 +203,27 @@ impl TextDocument {
         &mut self,
         bytes: &str,
         fresh: ClientId,
+        now: u64,
     ) -> Result<Option<Vec<u8>>, ReplicaError> {
-        let state = self.seen_by_writer_of(bytes);
-        let fork = fork(fresh, &state.unwrap_or_else(|| self.shadow.state()))?;
-        let Some(update) = fork.edit(&diff(&fork.text(), bytes)) else {
-            return Ok(None);
+        let state = match self.seen_by_writer_of(bytes, now) {
+            Some(state) => {
+                self.past.clear();
+                state
+            }
+            None => self.shadow.state(),
         };
-        self.receive(&update)?;
-        Ok(Some(update))
+        let fork = fork(fresh, &state)?;
+        let update = fork.edit(&diff(&fork.text(), bytes));
+        self.displaced = Some((bytes.to_owned(), fork.state()));
+        if let Some(update) = &update {
+            self.receive(update)?;
+        }
+        Ok(update)
     }
 
     /// The state that whoever wrote these bytes had read, if it is not the shadow's.
-    fn seen_by_writer_of(&mut self, bytes: &str) -> Option<Vec<u8>> {
-        self.past.retain(|past| past.at.elapsed() < PAST);
+    fn seen_by_writer_of(&mut self, bytes: &str, now: u64) -> Option<Vec<u8>> {
+        self.past.retain(|past| is_recent(past.at, now));
         let unseen = |past: &&Past| takes_back(&past.before, &past.after, bytes);
         let oldest = self.past.iter().rev().take_while(unseen).last()?;
         Some(oldest.state.clone())
@@ -212,11 +246,20 @@ impl TextDocument {
     }
 
     /// The disk has a snapshot: `update` and `version` are its.
-    pub fn follow(&mut self, update: &[u8], version: u64) -> Result<(), ReplicaError> {
-        let (before, state) = (self.shadow.text(), self.shadow.state());
+    pub fn follow(&mut self, update: &[u8], version: u64, now: u64) -> Result<(), ReplicaError> {
+        self.write_back(update, now)?;
+        self.shadow_version = self.shadow_version.max(version);
+        Ok(())
+    }
+
+    /// The shadow takes in what was written to disk.
+    fn write_back(&mut self, update: &[u8], at: u64) -> Result<(), ReplicaError> {
+        // Whoever wrote what was displaced may go on from that.
+        let shadow = (self.shadow.text(), self.shadow.state());
+        let (before, state) = self.displaced.take().unwrap_or(shadow);
         self.shadow.apply(update)?;
         self.past.push_back(Past {
-            at: Instant::now(),
+            at,
             before,
             after: self.shadow.text(),
             state,
@@ -225,7 +268,6 @@ impl TextDocument {
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
             self.past.pop_front();
         }
-        self.shadow_version = self.shadow_version.max(version);
         Ok(())
     }
 
@@ -238,6 +280,11 @@ impl TextDocument {
         self.shadow.apply(&update)?;
         self.shadow_version = self.live_version;
         Ok(Some(update))
+    }
+
+    /// Whether something was written back so lately that whoever writes now may not have seen it.
+    pub fn has_past(&self) -> bool {
+        !self.past.is_empty()
     }
 
     /// The hash of the text as everybody has it.
@@ -265,14 +312,14 @@ impl TextDocument {
         self.shadow.state()
     }
 
-    /// Everything that is known as one update.
-    pub fn live_state(&self) -> Vec<u8> {
-        self.live.state()
-    }
-
     fn rehash(&mut self) {
         self.live_hash = BlobHash::of(self.live.text().as_bytes());
     }
+}
+
+/// Whether somebody who writes now may not have seen what was written back then.
+fn is_recent(at: u64, now: u64) -> bool {
+    Duration::from_millis(now.saturating_sub(at)) < PAST
 }
 
 /// A replica of its own, from a state.
@@ -286,9 +333,11 @@ fn fork(client: ClientId, state: &[u8]) -> Result<TextReplica, ReplicaError> {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_700_000_000_000;
+
     impl TextDocument {
         fn wrote(&mut self, bytes: &str) -> Vec<u8> {
-            match self.edit(bytes, Writer::Unknown, client(200)).unwrap() {
+            match self.edit(bytes, Writer::Unknown, client(200), NOW).unwrap() {
                 Edited::Here(update) => update,
                 other => panic!("{other:?}"),
             }
@@ -307,10 +356,12 @@ mod tests {
         ] {
             agent.receive(&person.wrote(typed)).unwrap();
             let snapshot = agent.snapshot().unwrap().unwrap();
-            agent.follow(&snapshot.update, snapshot.version).unwrap();
+            agent
+                .follow(&snapshot.update, snapshot.version, NOW)
+                .unwrap();
         }
         let stale = "one\ntwo\nmine\nnew\n";
-        let edited = agent.edit(stale, Writer::Unknown, client(7)).unwrap();
+        let edited = agent.edit(stale, Writer::Unknown, client(7), NOW).unwrap();
         let Edited::Elsewhere(Some(update)) = edited else {
             panic!("{edited:?}");
         };
@@ -320,15 +371,87 @@ mod tests {
         let snapshot = agent.snapshot().unwrap().unwrap();
         assert_eq!(snapshot.text, both);
         assert!(!agent.is_even());
-        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        agent
+            .follow(&snapshot.update, snapshot.version, NOW)
+            .unwrap();
         // And on from there; a deletion by somebody who saw it is one.
-        let update = match agent.edit("one\n", Writer::SawTheDisk, client(8)).unwrap() {
+        let update = match agent
+            .edit("one\n", Writer::SawTheDisk, client(8), NOW)
+            .unwrap()
+        {
             Edited::Here(update) => update,
             other => panic!("{other:?}"),
         };
         person.receive(&update).unwrap();
         assert_eq!(person.snapshot().unwrap().unwrap().text, "one\n");
         assert_eq!(person.live_hash(), agent.live_hash());
+    }
+
+    /// A document to which `typed` was written back over `wrote`, and how it is remembered.
+    fn written_back(wrote: &str, typed: &str) -> (TextDocument, Vec<StatePart>) {
+        let (mut agent, mut person) = (seeded(1, wrote), seeded(2, wrote));
+        let before = StatePart::of(agent.shadow_state());
+        agent.receive(&person.wrote(typed)).unwrap();
+        let Snapshot {
+            update, version, ..
+        } = agent.snapshot().unwrap().unwrap();
+        agent.follow(&update, version, NOW).unwrap();
+        let written_back = StatePart {
+            update,
+            written_back: Some(NOW),
+        };
+        (agent, vec![before, written_back])
+    }
+
+    #[test]
+    fn a_document_that_was_unloaded_or_restarted_still_knows_what_was_written_back() {
+        let (_, parts) = written_back("one\n", "one\ntyped\n");
+        let late = NOW + PAST.as_millis() as u64;
+        for (now, text) in [(NOW + 1, "one\ntyped\nmine\n"), (late, "one\nmine\n")] {
+            let mut again = TextDocument::from_parts(client(3), &parts, NOW + 1).unwrap();
+            assert!(again.has_past());
+            again
+                .edit("one\nmine\n", Writer::Unknown, client(7), now)
+                .unwrap();
+            assert_eq!(again.snapshot().unwrap().unwrap().text, text);
+        }
+        assert!(
+            !TextDocument::from_parts(client(3), &parts, late)
+                .unwrap()
+                .has_past()
+        );
+    }
+
+    #[test]
+    fn who_wrote_what_a_swap_displaced_may_go_on_from_that() {
+        let (mut agent, mut person) = (seeded(1, "a\n"), seeded(2, "a\n"));
+        agent.receive(&person.wrote("typed\na\n")).unwrap();
+        let snapshot = agent.snapshot().unwrap().unwrap();
+        agent
+            .edit_of_displaced("a\nraced\n", client(9), NOW)
+            .unwrap();
+        agent
+            .follow(&snapshot.update, snapshot.version, NOW)
+            .unwrap();
+        let stale = "a\nraced\nlater\n";
+        agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
+        let text = agent.snapshot().unwrap().unwrap().text;
+        assert_eq!(text, "typed\na\nraced\nlater\n");
+    }
+
+    #[test]
+    fn what_is_written_twice_is_meant() {
+        let (mut agent, _) = written_back("one\n", "one\ntyped\n");
+        for (text, id) in [("one\ntyped\n", 7), ("one\n", 8)] {
+            agent
+                .edit("one\n", Writer::Unknown, client(id), NOW)
+                .unwrap();
+            let snapshot = agent.snapshot().unwrap().unwrap();
+            assert_eq!(snapshot.text, text);
+            agent
+                .follow(&snapshot.update, snapshot.version, NOW)
+                .unwrap();
+        }
     }
 
     fn client(id: u8) -> ClientId {
@@ -352,10 +475,12 @@ mod tests {
         assert_eq!(snapshot.text, "one typed\ntwo\nthree\n");
         assert_eq!(snapshot.hash, person.live_hash());
         assert!(!agent.is_even());
-        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        agent
+            .follow(&snapshot.update, snapshot.version, NOW)
+            .unwrap();
         assert!(agent.is_even());
         let same = agent
-            .edit(&snapshot.text, Writer::Unknown, client(9))
+            .edit(&snapshot.text, Writer::Unknown, client(9), NOW)
             .unwrap();
         assert_eq!(same, Edited::Nothing);
     }
@@ -370,8 +495,14 @@ mod tests {
         agent.receive(&typed).unwrap();
         let snapshot = agent.snapshot().unwrap().unwrap();
         // Between comparing and swapping somebody wrote this; the disk now has the snapshot.
-        log.extend(agent.edit_of_displaced("a\nb\nraced\n", client(9)).unwrap());
-        agent.follow(&snapshot.update, snapshot.version).unwrap();
+        log.extend(
+            agent
+                .edit_of_displaced("a\nb\nraced\n", client(9), NOW)
+                .unwrap(),
+        );
+        agent
+            .follow(&snapshot.update, snapshot.version, NOW)
+            .unwrap();
         log.push(agent.wrote("typed\na\nb\nlater\n"));
         for update in &log[1..] {
             assert!(!person.receive(update).unwrap());
@@ -387,8 +518,8 @@ mod tests {
     fn a_remembered_shadow_goes_on_under_another_client() {
         let mut before = seeded(1, "a\n");
         before.wrote("a\nb\n");
-        let state = before.shadow_state();
-        let mut after = TextDocument::from_updates(client(2), &[state]).unwrap();
+        let state = StatePart::of(before.shadow_state());
+        let mut after = TextDocument::from_parts(client(2), &[state], NOW).unwrap();
         assert_eq!(after.live_hash(), before.live_hash());
         let update = after.wrote("a\nb\nc\n");
         before.receive(&update).unwrap();

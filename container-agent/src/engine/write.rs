@@ -17,8 +17,9 @@ use super::jobs::{DiskJob, Fetched, Transfer, TransferError};
 use super::plan::{Disk, Step, entry_mode, permits};
 use super::report::Conflict;
 use super::run::{Again, Engine, chain};
-use super::step::{now_ms, random};
+use super::step::random;
 use super::work::{View, Writing};
+use crate::clock::now_ms;
 use crate::disk::DiskError;
 use crate::disk::observe::SeenFile;
 use crate::disk::swap::{Content, Displaced, Expected, Put, PutResult, TakeResult, TempName};
@@ -81,6 +82,7 @@ impl Engine {
         let mode = entry_mode(&entry).unwrap_or_default();
         let intent = expected != Expected::Absent;
         if intent {
+            let shadow = self.announced_shadow(&entry, ready.shadow.as_ref());
             self.records.push(Record::Intent(Intent {
                 path: path.clone(),
                 temp: temp.clone(),
@@ -89,7 +91,7 @@ impl Engine {
                     _ => None,
                 },
                 new: ready.hash,
-                shadow: self.announced_shadow(&entry, ready.shadow.as_ref()),
+                shadow,
             }));
         }
         let after = View {
@@ -134,17 +136,24 @@ impl Engine {
 
     /// The update by which a killed process's successor brings the shadow to what was written.
     fn announced_shadow(
-        &self,
+        &mut self,
         entry: &Entry,
         shadow: Option<&(Vec<u8>, u64)>,
     ) -> Option<(DocId, Vec<u8>)> {
         let (doc, (update, _)) = (entry.doc()?, shadow?);
-        let update = match self.has_state(doc) {
-            true => update.clone(),
-            // Nothing is remembered that it could be merged into.
-            false => self.texts.get(doc)?.live_state(),
-        };
-        Some((doc.clone(), update))
+        self.remember_shadow(doc);
+        Some((doc.clone(), update.clone()))
+    }
+
+    /// Makes sure that the shadow of a loaded document is remembered, so that updates can be added.
+    fn remember_shadow(&mut self, doc: &DocId) {
+        if !self.has_state(doc)
+            && let Some(document) = self.texts.get(doc)
+        {
+            let state = document.shadow_state();
+            self.records
+                .push(Record::WholeState(Some(doc.clone()), state));
+        }
     }
 
     /// Puts together what an entry puts on disk, or asks for what is missing of it.
@@ -380,7 +389,8 @@ impl Engine {
         let Some(document) = self.texts.get_mut(doc) else {
             return false;
         };
-        match document.edit_of_displaced(text, ClientId::from_random(random())) {
+        let fresh = ClientId::from_random(random());
+        match document.edit_of_displaced(text, fresh, now_ms()) {
             Ok(Some(update)) => {
                 let by = self.tools.author(path);
                 let outgoing = self.wire.outgoing(Some(doc.clone()), update, by);
@@ -398,18 +408,17 @@ impl Engine {
 
     /// The disk has a snapshot of a document.
     fn follow(&mut self, doc: &DocId, update: Vec<u8>, version: u64) {
-        let remembered = self.has_state(doc);
+        self.remember_shadow(doc);
+        let now = now_ms();
         let Some(document) = self.texts.get_mut(doc) else {
             return;
         };
-        if let Err(error) = document.follow(&update, version) {
-            return self.note(chain(&error));
+        match document.follow(&update, version, now) {
+            Ok(()) => self
+                .records
+                .push(Record::WrittenBack(doc.clone(), update, now)),
+            Err(error) => self.note(chain(&error)),
         }
-        let state = match remembered {
-            true => Record::State(Some(doc.clone()), update),
-            false => Record::WholeState(Some(doc.clone()), document.shadow_state()),
-        };
-        self.records.push(state);
     }
 
     /// What a change displaced has a name now, or has not.

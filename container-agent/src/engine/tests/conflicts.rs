@@ -250,3 +250,37 @@ async fn only_the_named_paths_are_touched() {
     let paths: Vec<String> = server.tree().into_keys().collect();
     assert_eq!(paths, ["a/new", "a/x", "a/y", "b"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_survive_a_stale_write_also_after_a_restart_until_they_are_removed_twice() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.type_into("f", |t| format!("{t}typed\n"));
+    eventually("the write-back", || place.read("f") == "one\ntyped\n").await;
+    agent.equal().await;
+    agent.kill().await;
+    // Somebody read the file before the write-back, and a new session sees what they write.
+    let agent = place.watch(&server).await;
+    place.write("f", "one\nmine\n");
+    agent.equal().await;
+    assert_eq!(server.text("f").lines().count(), 3);
+    assert_eq!(server.tree(), place.tree());
+    let told = |note: &Progress| matches!(note, Progress::Note(note) if note.starts_with("f was"));
+    assert_eq!(
+        place
+            .notes
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|note| told(note))
+            .count(),
+        1
+    );
+    place.write("f", "one\nmine\n");
+    agent.equal().await;
+    assert_eq!(server.text("f"), "one\nmine\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
