@@ -96,12 +96,12 @@ impl Walk<'_> {
             let path: FilePath = match whole.parse() {
                 Ok(path) if entry.name.to_str().is_some() => path,
                 Ok(_) => {
-                    self.skip(whole, "its name is not UTF-8");
+                    self.skip(&whole, &"its name is not UTF-8");
                     continue;
                 }
                 Err(PathError::Reserved(_)) => continue,
                 Err(error) => {
-                    self.skip(whole, &error.to_string());
+                    self.skip(&whole, &error);
                     continue;
                 }
             };
@@ -125,32 +125,8 @@ impl Walk<'_> {
             return Ok(());
         }
         let project = self.project.get(path);
-        let (workspace, text) = match self.root.observe(path, None, IfWritten::Read) {
-            Ok(Seen::File(seen)) => {
-                let file = File {
-                    hash: seen.hash,
-                    size: seen.size,
-                    mode: seen.mode,
-                };
-                // A text may grow, but does not begin as large.
-                let may_be =
-                    file.size <= MAX_TEXT_BYTES as u64 || matches!(project, Some(Version::Text(_)));
-                match seen.text.filter(|_| may_be) {
-                    Some(text) => (Some(Version::Text(file)), Some(text)),
-                    None => (Some(Version::Binary(file)), None),
-                }
-            }
-            Ok(Seen::Link { target: link, .. }) => match self.root.admits_link(path, &link) {
-                Ok(()) => (Some(Version::Link { link }), None),
-                Err(why) => return Ok(self.skip(path.to_string(), &why.to_string())),
-            },
-            Ok(Seen::Dir { empty }) if empty || project == Some(&Version::Dir) => {
-                (Some(Version::Dir), None)
-            }
-            Ok(Seen::Unsyncable { why }) => return Ok(self.skip(path.to_string(), &why)),
-            Ok(_) => (None, None),
-            Err(error @ DiskError::RootLost(_)) => return Err(error),
-            Err(error) => return Ok(self.skip(path.to_string(), &error.to_string())),
+        let Some((workspace, text)) = self.on_disk(path, project)? else {
+            return Ok(());
         };
         // A directory whose files are all gone has become empty; that is said of the files.
         let emptied = project.is_none() && workspace == Some(Version::Dir) && self.has_below(path);
@@ -165,8 +141,46 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn skip(&mut self, path: String, why: &str) {
-        self.differences.skipped.insert(path, why.to_owned());
+    /// What is at a path, with its text; `None` for what cannot be synced.
+    fn on_disk(
+        &mut self,
+        path: &FilePath,
+        project: Option<&Version>,
+    ) -> Result<Option<(Option<Version>, Option<String>)>, DiskError> {
+        let why = match self.root.observe(path, None, IfWritten::Read) {
+            Ok(Seen::File(seen)) => {
+                let file = File {
+                    hash: seen.hash,
+                    size: seen.size,
+                    mode: seen.mode,
+                };
+                // A text may grow, but does not begin as large.
+                let may_be =
+                    file.size <= MAX_TEXT_BYTES as u64 || matches!(project, Some(Version::Text(_)));
+                return Ok(Some(match seen.text.filter(|_| may_be) {
+                    Some(text) => (Some(Version::Text(file)), Some(text)),
+                    None => (Some(Version::Binary(file)), None),
+                }));
+            }
+            Ok(Seen::Link { target: link, .. }) => match self.root.admits_link(path, &link) {
+                Ok(()) => return Ok(Some((Some(Version::Link { link }), None))),
+                Err(why) => why.to_string(),
+            },
+            Ok(Seen::Dir { empty }) if empty || project == Some(&Version::Dir) => {
+                return Ok(Some((Some(Version::Dir), None)));
+            }
+            Ok(Seen::Unsyncable { why }) => why,
+            Ok(_) => return Ok(Some((None, None))),
+            Err(error @ DiskError::RootLost(_)) => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        self.skip(path, &why);
+        Ok(None)
+    }
+
+    fn skip(&mut self, path: &impl ToString, why: &impl ToString) {
+        let skipped = &mut self.differences.skipped;
+        skipped.insert(path.to_string(), why.to_string());
     }
 
     fn covers(&self, path: &FilePath) -> bool {

@@ -21,6 +21,7 @@
 mod agreed;
 mod barrier;
 mod config;
+mod deletions;
 mod documents;
 mod guard;
 mod jobs;

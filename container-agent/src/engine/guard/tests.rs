@@ -28,7 +28,7 @@ impl Judge {
 
     fn at(&mut self, after: Duration, tally: Tally) -> Verdict {
         self.now += after;
-        let verdict = self.burst.judge(tally, self.now, || 0);
+        let verdict = self.burst.judge(tally, self.now, 0);
         if verdict == Verdict::Pass {
             self.files -= tally.waiting;
         }
@@ -163,7 +163,7 @@ fn what_is_only_elsewhere_now_is_not_lost() {
     judge.sees(MS, 30);
     judge.now += QUIET;
     let tally = judge.tally(30);
-    assert_eq!(judge.burst.judge(tally, judge.now, || 25), Verdict::Pass);
+    assert_eq!(judge.burst.judge(tally, judge.now, 25), Verdict::Pass);
     // Neither does it count with the next.
     judge.files = 5;
     assert_eq!(judge.sees(MS, 2), Verdict::Pass);
