@@ -124,7 +124,7 @@ impl Engine {
         if already {
             return;
         }
-        let (many, files) = (tally.waiting, tally.files);
+        let (many, files) = (tally.waiting, self.guard.files_before(side));
         self.note(match side {
             Side::Workspace => format!(
                 "{many} of {files} files are gone from the workspace at once: they are not deleted \

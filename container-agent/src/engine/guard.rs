@@ -63,7 +63,7 @@ pub(super) struct Tally {
     pub unseen: usize,
     /// Anything, new files too, was not looked at yet.
     pub stirring: bool,
-    /// Files that both sides had, those that wait included.
+    /// Files that both sides have, those that wait included.
     pub files: usize,
 }
 
@@ -91,8 +91,9 @@ pub(super) struct Guard {
 struct Burst {
     /// How many waited when they were last counted.
     waiting: usize,
-    /// Since when some wait.
-    since: Option<Instant>,
+    /// Since when some wait, and how many files both sides had then: those that are made meanwhile do
+    /// not make up for those that are lost.
+    began: Option<(Instant, usize)>,
     /// When their number last changed.
     changed: Option<Instant>,
     /// Those that wait are held.
@@ -147,6 +148,11 @@ impl Guard {
         self.of(side).judge(tally, now, moved)
     }
 
+    /// How many files there were when the deletions of this side began, if any wait.
+    pub fn files_before(&mut self, side: Side) -> usize {
+        self.of(side).began.map_or(0, |(_, files)| files)
+    }
+
     /// Somebody decided: nothing of this side waits any more.
     pub fn end(&mut self, side: Side) {
         self.of(side).end();
@@ -180,12 +186,12 @@ impl Burst {
             self.end();
             return Verdict::Nothing;
         }
-        let since = *self.since.get_or_insert(now);
+        let passed = self.passed.count(now);
+        let (since, files) = *self.began.get_or_insert((now, tally.files + passed));
         let quiet = now.duration_since(self.changed.unwrap_or(since));
         let rested =
             quiet >= LONG_QUIET || quiet >= QUIET && !tally.stirring || now >= since + PATIENCE;
-        let passed = self.passed.count(now);
-        let is_mass = |deletions| is_mass(deletions, tally.files + passed);
+        let is_mass = |deletions| is_mass(deletions, files);
         let lost = tally.waiting.saturating_sub(moved);
         let (all, worst) = (lost + passed, lost + passed + tally.unseen);
         let (verdict, next) = if is_mass(all) && (self.held || rested) {
@@ -210,7 +216,7 @@ impl Burst {
     /// Nothing waits any more.
     fn end(&mut self) {
         self.waiting = 0;
-        self.since = None;
+        self.began = None;
         self.held = false;
         self.due = None;
     }

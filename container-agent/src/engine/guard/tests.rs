@@ -158,6 +158,16 @@ fn once_some_are_held_more_are_held_at_once() {
 }
 
 #[test]
+fn files_that_are_made_meanwhile_do_not_make_up_for_those_that_are_lost() {
+    let mut judge = Judge::of(30);
+    assert_eq!(judge.sees(MS, 20), Verdict::Wait);
+    judge.files += 100;
+    assert_eq!(judge.sees(QUIET, 20), Verdict::Hold);
+    judge.files += 100;
+    assert_eq!(judge.sees(RECENT * 2, 20), Verdict::Hold);
+}
+
+#[test]
 fn what_is_only_elsewhere_now_is_not_lost() {
     let mut judge = Judge::of(30);
     judge.sees(MS, 30);

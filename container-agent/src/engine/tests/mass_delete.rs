@@ -157,15 +157,21 @@ async fn a_moved_tree_is_not_a_deleted_one() {
     let (server, place, agent) = mirrored().await;
     place.sh("mkdir x; mv d0 d1 d2 x");
     agent.equal().await;
-    // Also where its files are new ones: by a checkout, or from another device.
+    // Also where its files are new ones, as from another device.
     place.sh("cp -r x y; rm -rf x");
     agent.equal().await;
     assert_eq!(server.tree(), place.tree());
-    // And there, texts with their documents, binaries by their bytes.
-    let edits = (0..FILES).flat_map(|n| {
-        let from = format!("y/{}", name(n));
+    // And there, texts with their documents, binaries by their bytes. These come only later: so long
+    // nothing is gone.
+    for n in 0..FILES {
+        server.binary_file(&format!("y/more/{n}"), &[n as u8, 0, 0]);
+    }
+    agent.equal().await;
+    let of_both = (0..FILES).flat_map(|n| [name(n), format!("more/{n}")]);
+    let edits = of_both.flat_map(|file| {
+        let from = format!("y/{file}");
         let entry = server.entry(&from).unwrap();
-        let to = format!("z/{}", name(n)).parse().unwrap();
+        let to = format!("z/{file}").parse().unwrap();
         [
             ProjectEdit::RemoveFile(from),
             ProjectEdit::SetFile(to, entry),
@@ -176,7 +182,7 @@ async fn a_moved_tree_is_not_a_deleted_one() {
     assert_eq!(server.tree(), place.tree());
     assert_eq!(
         (place.tree().len(), place.notes_with("at once")),
-        (FILES, 0)
+        (2 * FILES, 0)
     );
     agent.finish().await;
 }
