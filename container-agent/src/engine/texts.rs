@@ -258,10 +258,14 @@ impl TextDocument {
         let shadow = (self.shadow.text(), self.shadow.state());
         let (before, state) = self.displaced.take().unwrap_or(shadow);
         self.shadow.apply(update)?;
+        let after = self.shadow.text();
+        if after == before {
+            return Ok(());
+        }
         self.past.push_back(Past {
             at,
             before,
-            after: self.shadow.text(),
+            after,
             state,
         });
         let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.after.len()).sum::<usize>();
