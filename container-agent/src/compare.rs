@@ -73,6 +73,22 @@ struct Walk<'a> {
     differences: Differences,
 }
 
+/// What is on disk at a path.
+#[derive(Default)]
+struct OnDisk {
+    workspace: Option<Version>,
+    text: Option<String>,
+}
+
+impl From<Version> for OnDisk {
+    fn from(version: Version) -> Self {
+        Self {
+            workspace: Some(version),
+            text: None,
+        }
+    }
+}
+
 impl Walk<'_> {
     /// Looks at everything in a directory that the project has not, and leaves the directories in it.
     fn directory(
@@ -125,7 +141,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let project = self.project.get(path);
-        let Some((workspace, text)) = self.on_disk(path, project)? else {
+        let Some(OnDisk { workspace, text }) = self.on_disk(path, project)? else {
             return Ok(());
         };
         // A directory whose files are all gone has become empty; that is said of the files.
@@ -146,7 +162,7 @@ impl Walk<'_> {
         &mut self,
         path: &FilePath,
         project: Option<&Version>,
-    ) -> Result<Option<(Option<Version>, Option<String>)>, DiskError> {
+    ) -> Result<Option<OnDisk>, DiskError> {
         let why = match self.root.observe(path, None, IfWritten::Read) {
             Ok(Seen::File(seen)) => {
                 let file = File {
@@ -157,20 +173,25 @@ impl Walk<'_> {
                 // A text may grow, but does not begin as large.
                 let may_be =
                     file.size <= MAX_TEXT_BYTES as u64 || matches!(project, Some(Version::Text(_)));
-                return Ok(Some(match seen.text.filter(|_| may_be) {
-                    Some(text) => (Some(Version::Text(file)), Some(text)),
-                    None => (Some(Version::Binary(file)), None),
+                let text = seen.text.filter(|_| may_be);
+                let workspace = match text {
+                    Some(_) => Version::Text(file),
+                    None => Version::Binary(file),
+                };
+                return Ok(Some(OnDisk {
+                    workspace: Some(workspace),
+                    text,
                 }));
             }
             Ok(Seen::Link { target: link, .. }) => match self.root.admits_link(path, &link) {
-                Ok(()) => return Ok(Some((Some(Version::Link { link }), None))),
+                Ok(()) => return Ok(Some(Version::Link { link }.into())),
                 Err(why) => why.to_string(),
             },
             Ok(Seen::Dir { empty }) if empty || project == Some(&Version::Dir) => {
-                return Ok(Some((Some(Version::Dir), None)));
+                return Ok(Some(Version::Dir.into()));
             }
             Ok(Seen::Unsyncable { why }) => why,
-            Ok(_) => return Ok(Some((None, None))),
+            Ok(_) => return Ok(Some(OnDisk::default())),
             Err(error @ DiskError::RootLost(_)) => return Err(error),
             Err(error) => error.to_string(),
         };
