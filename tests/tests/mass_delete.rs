@@ -3,7 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
-use uspark_tests::{Ended, Project, SOON, Server, Workspace, eventually, same};
+use uspark_tests::{
+    Ended, Project, Running, SOON, Server, Workspace, eventually, private_mounts, same, under,
+};
 
 const FILES: usize = 20;
 
@@ -109,4 +111,30 @@ fn an_agent_at_work_holds_deletions_from_both_sides_and_is_told_to_let_them_pass
         .run(&["pull", "--allow-mass-delete"])
         .expect_code(0);
     assert!(workspace.tree().unwrap().is_empty());
+}
+
+#[test]
+fn a_workspace_that_is_unmounted_deletes_nothing_and_says_so() {
+    let Some(mounts) = private_mounts() else {
+        eprintln!("NOT RUN: nobody may mount a tmpfs on this machine (`unshare --mount` fails)");
+        return;
+    };
+    let server = Server::start();
+    let (project, workspace) = pulled(&server);
+    let script = r#"
+        cd .. && mount -t tmpfs none work && cd work
+        uspark watch --sync-timeout 1 2>../said & agent=$!
+        for n in $(seq 600); do
+            uspark status --wait --sync-timeout 5 && [ "$(ls src | wc -l)" = 20 ] && break; sleep 0.05
+        done
+        cd .. && umount -l work
+        for n in $(seq 600); do grep -q 'the workspace is gone' said && break; sleep 0.05; done
+        kill $agent; wait $agent"#;
+    let ended = Running::start(&mut under(mounts, &workspace.bash(script))).wait();
+    let said = fs::read_to_string(workspace.outside().join("said")).unwrap();
+    assert!(
+        said.contains("the workspace is gone: nothing is deleted for it"),
+        "{said}\n{ended}"
+    );
+    assert_eq!(files(&project), FILES, "{ended}");
 }

@@ -5,6 +5,8 @@ use uspark_shared::replica::ProjectEdit;
 use super::*;
 
 const FILES: usize = 24;
+/// Longer than `rm` stands still between two files on a busy machine: few that go first pass at once.
+const PATIENT_HOLD: Duration = Duration::from_millis(400);
 
 /// A project of [`FILES`] files in three directories, and a workspace that mirrors it.
 async fn mirrored() -> (Double, Place, Agent) {
@@ -60,7 +62,7 @@ impl Place {
     /// Watches, and holds what vanished for so long that a busy machine has time for all of it.
     async fn watch_patiently(&self, server: &Double) -> Agent {
         let mut config = self.config(Direction::Both);
-        config.limits.hold = Duration::from_millis(200);
+        config.limits.hold = PATIENT_HOLD;
         let agent = self.try_start(server, config).await.unwrap();
         agent.equal().await;
         agent
@@ -321,10 +323,9 @@ async fn a_workspace_that_vanishes_deletes_nothing_and_is_gone_on_with_when_it_i
     let place = Place::new();
     let root = around.at("root");
     std::fs::create_dir(&root).unwrap();
-    let config = SyncConfig {
-        root: root.clone(),
-        ..place.config(Direction::Both)
-    };
+    let mut config = place.config(Direction::Both);
+    config.root.clone_from(&root);
+    config.limits.hold = PATIENT_HOLD;
     let agent = place.try_start(&server, config).await.unwrap();
     agent.equal().await;
     let before = server.tree();
