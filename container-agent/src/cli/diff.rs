@@ -211,3 +211,14 @@ fn harmless(text: &str) -> String {
     }
     harmless
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_cannot_command_the_terminal() {
+        let text = "+\u{1b}[2J\r\n\tä\u{9b}\n";
+        assert_eq!(harmless(text), "+\\u{1b}[2J\\r\n\tä\\u{9b}\n");
+    }
+}
