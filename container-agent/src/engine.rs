@@ -26,6 +26,7 @@ mod documents;
 mod guard;
 mod jobs;
 mod look;
+mod one_way;
 pub mod plan;
 mod project;
 mod recover;

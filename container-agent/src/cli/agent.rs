@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uspark_shared::path::FilePath;
 
-use crate::control::message::Identity;
+use crate::control::message::{Identity, Reason};
 use crate::control::{Agent, ReportView, StatusView, ToolStart};
 use crate::engine::{MassDelete, SessionHandle, ToolCall};
 
@@ -39,6 +39,11 @@ impl Agent for SessionAgent {
         let timeout = timeout.min(Duration::from_secs(24 * 3600));
         let deadline = Instant::now() + timeout;
         self.handle.barrier_with(deadline, mass_delete).await.into()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let unknown = self.handle.unknown(paths).await;
+        unknown.into_iter().map(Reason::from).collect()
     }
 
     fn tool_started(&self, call: ToolStart) {

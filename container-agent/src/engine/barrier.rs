@@ -251,6 +251,8 @@ impl Engine {
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
             held: self.held() as u64,
+            not_pushed: self.not_pushed(),
+            not_pulled: self.not_pulled(),
         }
     }
 
