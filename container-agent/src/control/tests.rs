@@ -42,8 +42,10 @@ impl Agent for Fake {
         }
     }
 
-    async fn barrier(&self, timeout: Duration) -> ReportView {
-        self.told.send(format!("barrier {timeout:?}")).unwrap();
+    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
+        self.told
+            .send(format!("barrier {timeout:?} {mass_delete:?}"))
+            .unwrap();
         if timeout >= FOR_EVER {
             std::future::pending::<()>().await;
         }
@@ -129,7 +131,10 @@ async fn questions_are_answered_on_one_connection() {
         client.barrier(Duration::from_secs(9)).await.unwrap(),
         report
     );
-    assert_eq!(setup.told().await, "barrier 9s");
+    assert_eq!(setup.told().await, "barrier 9s Held");
+    client.set_mass_delete(MassDelete::Passes);
+    client.barrier(Duration::from_secs(9)).await.unwrap();
+    assert_eq!(setup.told().await, "barrier 9s Passes");
     let unknown = client.unknown(vec!["a".parse().unwrap()]).await.unwrap();
     assert_eq!(unknown[0].path.as_deref(), Some("a"));
     assert_eq!(client.status().await.unwrap().unacknowledged, 3);

@@ -44,6 +44,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// What this session's direction should have made equal and has not.
     pub pending: Vec<Pending>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
     /// What the workspace has changed and a pull does not send.
     pub not_pushed: Vec<Pending>,
     /// What the project has changed and a push does not bring.
