@@ -14,7 +14,7 @@ use super::guard::Side;
 use super::jobs::{DiskJob, Transfer, TransferError};
 use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
-use super::texts::{Edited, Writer};
+use super::texts::{Edited, Found, Writer};
 use super::work::{Origin, View};
 use crate::clock::now_ms;
 use crate::journal::{Base, Record};
@@ -75,7 +75,13 @@ impl Engine {
                     self.withdraw(path);
                 }
             }
-            Step::Write => self.write(path, view, entry, None),
+            Step::Write => {
+                // Whoever saves by moving the old version away is not to find it there again.
+                let vanished = base.is_some() && view.disk == Disk::Absent;
+                if !vanished || self.is_gone(path, now) {
+                    self.write(path, view, entry, None);
+                }
+            }
             Step::WriteMode => self.write_mode(path, view, entry),
             Step::Remove => {
                 if self.may_delete(path, Side::Project, deletion) {
@@ -196,12 +202,17 @@ impl Engine {
             true => Writer::SawTheDisk,
             false => Writer::Unknown,
         };
+        let found = Found {
+            text: &text,
+            mtime_ns: view.print.map_or(0, |print| print.mtime_ns),
+            writer,
+        };
         let Some(document) = self.texts.get_mut(&doc) else {
             return;
         };
         document.used = used;
         let fresh = ClientId::from_random(random());
-        let edited = match document.edit(&text, writer, fresh, now_ms()) {
+        let edited = match document.edit(found, fresh, now_ms()) {
             Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };

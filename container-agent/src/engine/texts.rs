@@ -43,8 +43,9 @@ pub(super) struct TextDocument {
     pub used: u64,
     /// What was written back a moment ago, oldest first.
     past: VecDeque<Past>,
-    /// What was last taken for an edit of something older: written once more it is meant.
-    merged: Option<BlobHash>,
+    /// What was last taken for an edit of something older, and its file's time: written once more
+    /// it is meant.
+    merged: Option<(BlobHash, i64)>,
     /// What the write-back under way displaced, and the state that has it.
     displaced: Option<(String, Vec<u8>)>,
 }
@@ -66,6 +67,17 @@ pub(super) enum Writer {
     Unknown,
     /// It wrote over what it had just read: a tool call for which write-back had to wait.
     SawTheDisk,
+}
+
+/// A text on disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    /// The bytes.
+    pub text: &'a str,
+    /// When the file was written, as it says, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Who wrote it.
+    pub writer: Writer,
 }
 
 /// What became of new bytes on disk.
@@ -159,19 +171,25 @@ impl TextDocument {
     /// written back.
     pub fn edit(
         &mut self,
-        bytes: &str,
-        writer: Writer,
+        found: Found<'_>,
         fresh: ClientId,
         now: u64,
     ) -> Result<Edited, ReplicaError> {
+        let Found {
+            text: bytes,
+            mtime_ns,
+            writer,
+        } = found;
         let hash = BlobHash::of(bytes.as_bytes());
-        let insists = self.merged.take() == Some(hash);
+        // With the same time it is the same file, moved there again.
+        let merged = self.merged.take();
+        let insists = merged.is_some_and(|(was, at)| was == hash && at != mtime_ns);
         let seen = match writer {
             Writer::Unknown if !insists => self.seen_by_writer_of(bytes, now),
             _ => None,
         };
         if let Some(state) = seen {
-            self.merged = Some(hash);
+            self.merged = Some((hash, mtime_ns));
             // The shadow goes back to what the writer had read, and on from there under another
             // client: its own later edits are in the live replica and must not be made again.
             let fork = fork(fresh, &state)?;
@@ -332,13 +350,18 @@ fn fork(client: ClientId, state: &[u8]) -> Result<TextReplica, ReplicaError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
 
     impl TextDocument {
         fn wrote(&mut self, bytes: &str) -> Vec<u8> {
-            match self.edit(bytes, Writer::Unknown, client(200), NOW).unwrap() {
+            match self
+                .edit(found(bytes, Writer::Unknown), client(200), NOW)
+                .unwrap()
+            {
                 Edited::Here(update) => update,
                 other => panic!("{other:?}"),
             }
@@ -362,7 +385,9 @@ mod tests {
                 .unwrap();
         }
         let stale = "one\ntwo\nmine\nnew\n";
-        let edited = agent.edit(stale, Writer::Unknown, client(7), NOW).unwrap();
+        let edited = agent
+            .edit(found(stale, Writer::Unknown), client(7), NOW)
+            .unwrap();
         let Edited::Elsewhere(Some(update)) = edited else {
             panic!("{edited:?}");
         };
@@ -377,7 +402,7 @@ mod tests {
             .unwrap();
         // And on from there; a deletion by somebody who saw it is one.
         let update = match agent
-            .edit("one\n", Writer::SawTheDisk, client(8), NOW)
+            .edit(found("one\n", Writer::SawTheDisk), client(8), NOW)
             .unwrap()
         {
             Edited::Here(update) => update,
@@ -412,7 +437,7 @@ mod tests {
             let mut again = TextDocument::from_parts(client(3), &parts, NOW + 1).unwrap();
             assert!(again.has_past());
             again
-                .edit("one\nmine\n", Writer::Unknown, client(7), now)
+                .edit(found("one\nmine\n", Writer::Unknown), client(7), now)
                 .unwrap();
             assert_eq!(again.snapshot().unwrap().unwrap().text, text);
         }
@@ -435,9 +460,25 @@ mod tests {
             .follow(&snapshot.update, snapshot.version, NOW)
             .unwrap();
         let stale = "a\nraced\nlater\n";
-        agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
+        agent
+            .edit(found(stale, Writer::Unknown), client(10), NOW)
+            .unwrap();
         let text = agent.snapshot().unwrap().unwrap().text;
         assert_eq!(text, "typed\na\nraced\nlater\n");
+    }
+
+    #[test]
+    fn a_file_that_is_moved_there_twice_is_not_meant() {
+        let (mut agent, _) = written_back("one\n", "one\ntyped\n");
+        let same = found("one\n", Writer::Unknown);
+        for id in [7, 8] {
+            agent.edit(same, client(id), NOW).unwrap();
+            let snapshot = agent.snapshot().unwrap().unwrap();
+            assert_eq!(snapshot.text, "one\ntyped\n");
+            agent
+                .follow(&snapshot.update, snapshot.version, NOW)
+                .unwrap();
+        }
     }
 
     #[test]
@@ -445,13 +486,23 @@ mod tests {
         let (mut agent, _) = written_back("one\n", "one\ntyped\n");
         for (text, id) in [("one\ntyped\n", 7), ("one\n", 8)] {
             agent
-                .edit("one\n", Writer::Unknown, client(id), NOW)
+                .edit(found("one\n", Writer::Unknown), client(id), NOW)
                 .unwrap();
             let snapshot = agent.snapshot().unwrap().unwrap();
             assert_eq!(snapshot.text, text);
             agent
                 .follow(&snapshot.update, snapshot.version, NOW)
                 .unwrap();
+        }
+    }
+
+    /// Every call finds another file.
+    fn found(text: &str, writer: Writer) -> Found<'_> {
+        static TIMES: AtomicI64 = AtomicI64::new(0);
+        Found {
+            text,
+            mtime_ns: TIMES.fetch_add(1, Ordering::Relaxed),
+            writer,
         }
     }
 
@@ -481,7 +532,7 @@ mod tests {
             .unwrap();
         assert!(agent.is_even());
         let same = agent
-            .edit(&snapshot.text, Writer::Unknown, client(9), NOW)
+            .edit(found(&snapshot.text, Writer::Unknown), client(9), NOW)
             .unwrap();
         assert_eq!(same, Edited::Nothing);
     }
