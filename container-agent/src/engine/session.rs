@@ -175,6 +175,7 @@ impl Session {
             works: Works::default(),
             guard: Guard::default(),
             texts: HashMap::new(),
+            departed: HashMap::new(),
             inbox: HashMap::new(),
             stale: HashSet::new(),
             exchange_line: VecDeque::new(),

@@ -42,7 +42,7 @@ pub(super) struct TextDocument {
     /// When it was last needed, in seconds of the session.
     pub used: u64,
     /// What was written back a moment ago, oldest first.
-    past: VecDeque<Past>,
+    past: Pasts,
     /// What was last taken for an edit of something older, and its file's time: written once more
     /// it is meant.
     merged: Option<(BlobHash, i64)>,
@@ -50,8 +50,11 @@ pub(super) struct TextDocument {
     displaced: Option<(String, Vec<u8>)>,
 }
 
+/// Write-backs, oldest first.
+pub(super) type Pasts = VecDeque<Past>;
+
 /// A write-back that somebody who reads and then writes may not have seen.
-struct Past {
+pub(super) struct Past {
     /// Milliseconds since 1970.
     at: u64,
     /// The text before it.
@@ -118,6 +121,25 @@ impl TextDocument {
             merged: None,
             displaced: None,
         }
+    }
+
+    /// The same document again, after it was gone from disk: whoever writes there may have read it
+    /// before that.
+    pub fn again(client: ClientId, past: Pasts) -> Self {
+        Self {
+            past,
+            ..Self::empty(client)
+        }
+    }
+
+    /// What somebody may have read who writes after the document is gone from disk.
+    pub fn into_past(mut self, now: u64) -> Pasts {
+        self.past.push_back(Past {
+            at: now,
+            before: self.shadow.text(),
+            state: self.shadow.state(),
+        });
+        self.past
     }
 
     /// A document whose shadow was remembered, and with it what was written back a moment ago.
@@ -283,7 +305,7 @@ impl TextDocument {
             return Ok(());
         }
         self.past.push_back(Past { at, before, state });
-        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.before.len()).sum::<usize>();
+        let bytes = |past: &Pasts| past.iter().map(|p| p.before.len()).sum::<usize>();
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
             self.past.pop_front();
         }
@@ -299,6 +321,11 @@ impl TextDocument {
         self.shadow.apply(&update)?;
         self.shadow_version = self.live_version;
         Ok(Some(update))
+    }
+
+    /// Whether somebody may still write who read one of these.
+    pub fn are_recent(past: &Pasts, now: u64) -> bool {
+        past.back().is_some_and(|past| is_recent(past.at, now))
     }
 
     /// Whether something was written back so lately that whoever writes now may not have seen it.
