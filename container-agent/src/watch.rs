@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -147,6 +148,7 @@ pub struct NoNotifier {
 pub struct Watcher {
     requests: mpsc::Sender<Request>,
     waker: Waker,
+    wakes: Arc<AtomicU64>,
 }
 
 enum Request {
@@ -170,10 +172,22 @@ impl Watcher {
         let (requests, received) = mpsc::channel();
         let waker = notifier.waker();
         let cookies = state.cookies();
+        let wakes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&wakes);
         let thread = tokio::task::spawn_blocking(move || {
-            tree::Tree::new(notifier, root, cookies, events).run(&received);
+            tree::Tree::new(notifier, root, cookies, events, counted).run(&received);
         });
-        (Self { requests, waker }, thread)
+        let watcher = Self {
+            requests,
+            waker,
+            wakes,
+        };
+        (watcher, thread)
+    }
+
+    /// How often the thread was woken: by the kernel's events, by requests, by the time.
+    pub fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::Relaxed)
     }
 
     /// Has a directory watched although it is ignored.

@@ -111,6 +111,8 @@ pub struct StatusView {
     pub watches: u64,
     /// Directories that the kernel lets this user watch.
     pub watches_allowed: Option<u64>,
+    /// How often changes of the disk, or somebody who asked for them, woke the watcher.
+    pub wakes: u64,
     /// Paths known on both sides.
     pub files: u64,
 }
@@ -163,6 +165,7 @@ impl StatusView {
             last_acknowledged: status.last_acknowledged.and_then(millis),
             watches: status.watches,
             watches_allowed: status.watches_allowed,
+            wakes: status.wakes,
             files: status.files,
         }
     }

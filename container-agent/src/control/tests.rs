@@ -36,6 +36,7 @@ impl Agent for Fake {
             last_acknowledged: None,
             watches: 1,
             watches_allowed: None,
+            wakes: 0,
             files: 2,
         }
     }

@@ -82,6 +82,8 @@ pub struct Status {
     pub watches: u64,
     /// Directories that the kernel lets this user watch, when known.
     pub watches_allowed: Option<u64>,
+    /// How often changes of the disk, or somebody who asked for them, woke the watcher.
+    pub wakes: u64,
     /// Paths known on both sides.
     pub files: u64,
 }

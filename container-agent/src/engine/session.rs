@@ -286,6 +286,7 @@ impl SessionHandle {
                 last_acknowledged: None,
                 watches: 0,
                 watches_allowed: None,
+                wakes: 0,
                 files: 0,
             },
         }

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(super) struct Tree {
     lost: bool,
     /// Watches when they were last reported.
     told_watches: usize,
+    wakes: Arc<AtomicU64>,
 }
 
 impl Tree {
@@ -54,6 +56,7 @@ impl Tree {
         root: Arc<Root>,
         cookies: PathBuf,
         events: Sender<WatchEvent>,
+        wakes: Arc<AtomicU64>,
     ) -> Self {
         Self {
             notifier,
@@ -70,6 +73,7 @@ impl Tree {
             uncovered: false,
             lost: false,
             told_watches: 0,
+            wakes,
         }
     }
 
@@ -83,6 +87,7 @@ impl Tree {
         loop {
             let timeout = (self.uncovered || self.lost).then_some(POLL);
             let events = self.notifier.wait(timeout);
+            self.wakes.fetch_add(1, Ordering::Relaxed);
             loop {
                 match requests.try_recv() {
                     Ok(request) => self.serve(request)?,

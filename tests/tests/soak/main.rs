@@ -1,3 +1,5 @@
 //! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
 
+mod search;
 mod tree;
+mod watched;
