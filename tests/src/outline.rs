@@ -21,6 +21,9 @@ pub type Outline = BTreeMap<String, String>;
 /// Names that are ignored without a rule and that the rows make.
 const IGNORED: [&str; 3] = [".git", ".uspark", "node_modules"];
 
+/// How the agent's own temporary names begin: a killed one may leave files that bear them, and nobody syncs those.
+const TEMPORARY: &str = ".uspark-tmp-";
+
 impl Workspace {
     /// Everything in the workspace that is not ignored.
     pub fn outline(&self) -> io::Result<Outline> {
@@ -95,7 +98,7 @@ fn add(outline: &mut Outline, directory: &Path, prefix: &str) -> io::Result<()> 
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if IGNORED.contains(&name.as_str()) {
+        if IGNORED.contains(&name.as_str()) || name.starts_with(TEMPORARY) {
             continue;
         }
         let (place, path) = (entry.path(), format!("{prefix}{name}"));

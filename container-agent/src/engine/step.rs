@@ -310,6 +310,7 @@ impl Engine {
                 print: view.print,
             },
         );
+        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::Sent(path.clone()));
         self.replan(path);
@@ -373,8 +374,10 @@ impl Engine {
     /// The project's entry goes.
     fn withdraw(&mut self, path: &FilePath) {
         let by = self.works.get(path).and_then(|work| work.by.clone());
+        let base = self.agreed.get(path).cloned();
         self.project.remove(path, by);
         self.disagree(path);
+        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::RemovedThere(path.clone()));
         // Its directory may be empty now, and still there.
@@ -382,6 +385,20 @@ impl Engine {
             self.mark_for(&parent, Urgency::Soon, path);
         }
         self.settle(path);
+    }
+
+    /// What was agreed was taken out of the project here. Edits of its document that were made
+    /// before and not sent yet are given up: the server would take them for newer ones, and bring
+    /// the file back.
+    fn abandon(&mut self, base: Option<Base>) {
+        let Some(doc) = base.as_ref().and_then(|base| base.entry.doc()) else {
+            return;
+        };
+        if !self.project.docs.contains_key(doc) && self.agreed.at_doc(doc).is_none() {
+            let given_up = self.wire.abandon(&Some(doc.clone()));
+            self.records
+                .extend(given_up.into_iter().map(Record::Acknowledged));
+        }
     }
 
     /// Whether a new path is an old one renamed, or that is being asked.

@@ -1,5 +1,8 @@
 //! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
 
+mod away;
+mod kills;
+mod odd;
 mod search;
 mod tree;
 mod watched;
