@@ -7,7 +7,8 @@ use std::{
     path::Path,
 };
 
-use uspark_tests::{Row, Server, Workspace, same_outline};
+use serde_json::{Value, json};
+use uspark_tests::{Outline, Project, Row, Server, Workspace, same_outline};
 
 use crate::watched::LONG;
 
@@ -21,22 +22,60 @@ fn every_odd_file_comes_back_as_it_was() {
     make(&from, &mut row.random, big);
     let made = from.outline().unwrap();
 
-    for (workspace, command) in [(&from, "push"), (&to, "pull")] {
-        let transfer = [command, "--project-id", &project.id, "--sync-timeout", "5m"];
-        workspace.start(&transfer).wait_within(LONG).expect_code(0);
-    }
+    let outside = |path: &str| {
+        OUTSIDE
+            .iter()
+            .any(|(name, _)| path == format!("links/{name}"))
+    };
+    let pushed = transfer(&from, "push", &project);
+    let skipped = pushed["skipped"].as_array().expect("a list");
+    let skipped = skipped
+        .iter()
+        .filter_map(|skipped| skipped["path"].as_str());
+    assert!(
+        skipped.clone().count() == OUTSIDE.len() && skipped.clone().all(outside),
+        "{pushed}"
+    );
     same_outline(&from.outline().unwrap(), &made).unwrap();
+    let made: Outline = made
+        .into_iter()
+        .filter(|(path, _)| !outside(path))
+        .collect();
+    transfer(&to, "pull", &project);
     same_outline(&made, &to.outline().unwrap()).unwrap();
-    from.equals_by_hash(&project).unwrap();
-    // What comes back is sent again by nobody.
-    let again = ["push", "--project-id", &project.id, "--json"];
-    let again = to.run(&again).expect_code(0).text();
-    let again: serde_json::Value = serde_json::from_str(&again).expect("the report is JSON");
-    assert_eq!(again["report"]["sent"], 0, "{again}");
+    to.equals_by_hash(&project).unwrap();
+    // What has come is sent back by nobody, nor what was sent fetched again.
+    for (workspace, command) in [(&to, "push"), (&from, "pull")] {
+        let again = transfer(workspace, command, &project);
+        assert_eq!(
+            (&again["sent"], &again["received"]),
+            (&json!(0), &json!(0)),
+            "{again}"
+        );
+    }
     row.held(format!(
         "{} odd paths, one of {big} bytes, 0 differences",
         made.len()
     ));
+}
+
+/// Links that lead out of the workspace: they stay where they are, and it is said.
+const OUTSIDE: [(&str, &str); 2] = [("out", "../../outside"), ("absolute", "/etc/hostname")];
+
+/// Does it; gives the report.
+fn transfer(workspace: &Workspace, command: &str, project: &Project) -> Value {
+    let transfer = [
+        command,
+        "--project-id",
+        &project.id,
+        "--sync-timeout",
+        "5m",
+        "--json",
+    ];
+    let ended = workspace.start(&transfer).wait_within(LONG).expect_code(0);
+    let mut said: Value =
+        serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
+    said["report"].take()
 }
 
 fn make(workspace: &Workspace, random: &mut fastrand::Rng, big: u64) {
@@ -125,24 +164,16 @@ fn make(workspace: &Workspace, random: &mut fastrand::Rng, big: u64) {
 
     fs::create_dir_all(workspace.path("links/empty/in empty")).expect("a directory of our own");
     fs::create_dir(workspace.path("empty directory")).expect("a directory of our own");
-    let targets = [
-        "../contents/crlf",
-        "../contents",
-        "nowhere",
-        ".",
-        "..",
-        "itself",
-        "../../outside",
-        "/etc/hostname",
-        "a b'c\"d",
-        "käse",
+    let inside = [
+        ("file", "../contents/crlf"),
+        ("directory", "../contents"),
+        ("nowhere", "nowhere at all"),
+        ("here", "."),
+        ("up", ".."),
+        ("itself", "itself"),
+        ("odd", "a b'c\"d\nkäse"),
     ];
-    for (number, target) in targets.into_iter().enumerate() {
-        let name = if target == "itself" {
-            target.to_owned()
-        } else {
-            format!("l{number}")
-        };
+    for (name, target) in inside.into_iter().chain(OUTSIDE) {
         symlink(target, workspace.path(&format!("links/{name}"))).expect("a link of our own");
     }
 }
