@@ -44,7 +44,7 @@ impl Ran {
     /// Every word that was typed is where it was typed, once.
     fn check_words(&self, workspace: &Workspace) {
         for (path, word) in &self.words {
-            let text = workspace.text(path).unwrap();
+            let text = workspace.text(path).expect("the file is there");
             assert_eq!(
                 text.matches(word.as_str()).count(),
                 1,
@@ -112,10 +112,10 @@ fn run(
     });
     // What was typed after the last sync is fetched.
     workspace.run(&["pull"]).expect_code(0);
-    workspace.equals(&project).unwrap();
+    workspace.equals(&project).expect("all is equal in the end");
     let ran = Ran {
         results: model.tool_results(),
-        text: workspace.text(EDITED).unwrap(),
+        text: workspace.text(EDITED).expect("the file is there"),
         words,
         touched,
     };

@@ -244,7 +244,7 @@ impl<'a> Script<'a> {
 
     /// Its own files are exactly what it left, and nobody else has made any.
     fn check(&self, workspace: &Workspace) {
-        let tree = workspace.outline().unwrap();
+        let tree = workspace.outline().expect("nobody changes it any more");
         let expected = self
             .own
             .keys()
@@ -257,7 +257,7 @@ impl<'a> Script<'a> {
         assert_eq!(found, expected);
         for (path, text) in &self.own {
             assert!(
-                workspace.text(path).unwrap() == *text,
+                workspace.text(path).expect("it is listed") == *text,
                 "{path} is not what was written last"
             );
         }

@@ -1,4 +1,8 @@
 //! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests prepare and inspect workspaces as a user does"
+)]
 
 mod away;
 mod claude;

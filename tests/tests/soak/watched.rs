@@ -55,7 +55,9 @@ impl Watched {
     #[track_caller]
     pub fn check(&self) {
         barrier(&self.workspace);
-        self.workspace.equals_by_hash(&self.project).unwrap();
+        self.workspace
+            .equals_by_hash(&self.project)
+            .expect("after a barrier all is equal");
     }
 
     /// Ends the agent, which has nothing left to do.
