@@ -1,10 +1,11 @@
 //! From "something may have changed" to what is there.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
-use super::config::Direction;
 use super::jobs::{Look, Looked};
 use super::plan::Disk;
 use super::run::{Again, Engine};
@@ -15,8 +16,11 @@ use crate::journal::Base;
 use crate::rules::is_temporary;
 use crate::watch::{Dirty, Urgency};
 
-/// Looks at a file that somebody is writing before it is read although it is not closed.
-const PATIENT_LOOKS: u32 = 2;
+/// How long a file that somebody has open for writing is waited for before it is read as it is: what
+/// is half written reads as a deletion. Only a log stays open for longer.
+const WRITER_PATIENCE: Duration = Duration::from_secs(1);
+/// How soon such a file is looked at again. When it is closed, that is at once.
+const WRITER_STEP: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Takes in a report of the watcher.
@@ -102,16 +106,13 @@ impl Engine {
             Origin::Asked(origin) => Some(origin.clone()),
             _ => None,
         };
-        // A watch tells when a file is closed; without one there is no use in waiting.
-        let watched = self.config.direction == Direction::Both;
         let look = Look {
             path: path.clone(),
             known: base.and_then(|base| base.print),
             wants_text: base.is_some_and(|base| base.entry.doc().is_some()),
-            if_written: if work.busy_looks < PATIENT_LOOKS && watched {
-                IfWritten::Wait
-            } else {
-                IfWritten::Read
+            if_written: match work.written_since {
+                Some(since) if since.elapsed() > WRITER_PATIENCE => IfWritten::Read,
+                _ => IfWritten::Wait,
             },
             base: seed,
             origin,
@@ -146,10 +147,11 @@ impl Engine {
         }
         let seen = match seen {
             Ok(Seen::Busy) => {
-                work.busy_looks += 1;
+                let now = Instant::now();
+                work.written_since.get_or_insert(now);
+                work.held_until = Some(now + WRITER_STEP);
                 work.view = None;
-                let why = "it is being written".to_owned();
-                return self.trouble(path, why, Again::Later);
+                return self.works.wake(path);
             }
             Ok(Seen::Unsyncable { why }) => {
                 self.skipped.insert(path.clone(), why);
@@ -172,7 +174,7 @@ impl Engine {
             Ok(seen) => seen,
         };
         let (view, text) = view_of(seen, is_text, base.as_ref());
-        work.busy_looks = 0;
+        work.written_since = None;
         work.kept_base = false;
         work.trouble = None;
         self.retry_below(path);

@@ -18,7 +18,7 @@ use uspark_shared::replica::{ClientId, ReplicaError, TextReplica};
 use uspark_shared::seed::seed_update;
 use uspark_shared::text::as_grown_text;
 
-use super::stale::takes_back;
+use super::stale::{lines_apart, takes_back};
 use crate::journal::StatePart;
 
 /// How long after a write-back somebody may still write what they read before it. Longer than
@@ -55,8 +55,6 @@ struct Past {
     at: u64,
     /// The text before it.
     before: String,
-    /// The text after it.
-    after: String,
     /// The shadow before it.
     state: Vec<u8>,
 }
@@ -224,9 +222,14 @@ impl TextDocument {
     /// The state that whoever wrote these bytes had read, if it is not the shadow's.
     fn seen_by_writer_of(&mut self, bytes: &str, now: u64) -> Option<Vec<u8>> {
         self.past.retain(|past| is_recent(past.at, now));
-        let unseen = |past: &&Past| takes_back(&past.before, &past.after, bytes);
-        let oldest = self.past.iter().rev().take_while(unseen).last()?;
-        Some(oldest.state.clone())
+        if self.past.is_empty() {
+            return None;
+        }
+        let text = self.shadow.text();
+        let newest_first = self.past.iter().rev();
+        let unseen = newest_first.filter(|past| takes_back(&past.before, &text, bytes));
+        let read = unseen.min_by_key(|past| lines_apart(&past.before, bytes))?;
+        Some(read.state.clone())
     }
 
     /// What is to be written to disk.
@@ -258,13 +261,11 @@ impl TextDocument {
         let shadow = (self.shadow.text(), self.shadow.state());
         let (before, state) = self.displaced.take().unwrap_or(shadow);
         self.shadow.apply(update)?;
-        self.past.push_back(Past {
-            at,
-            before,
-            after: self.shadow.text(),
-            state,
-        });
-        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.after.len()).sum::<usize>();
+        if self.shadow.text() == before {
+            return Ok(());
+        }
+        self.past.push_back(Past { at, before, state });
+        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.before.len()).sum::<usize>();
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
             self.past.pop_front();
         }

@@ -9,5 +9,6 @@ mod claude;
 mod kills;
 mod odd;
 mod search;
+mod tokens;
 mod tree;
 mod watched;
