@@ -164,6 +164,7 @@ impl Engine {
     /// Both sides have nothing.
     fn forget(&mut self, path: &FilePath) {
         self.disagree(path);
+        self.mark_emptied(path, path);
         self.settle(path);
     }
 
@@ -381,11 +382,19 @@ impl Engine {
         self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::RemovedThere(path.clone()));
-        // Its directory may be empty now, and still there.
-        if let Some(parent) = path.parent() {
-            self.mark_for(&parent, Urgency::Soon, path);
-        }
+        self.mark_emptied(path, path);
         self.settle(path);
+    }
+
+    /// The project has nothing at a path any more: of the directories above it those that are empty
+    /// now may still be on disk. They may have been looked at when the project was not as far.
+    fn mark_emptied(&mut self, path: &FilePath, cause: &FilePath) {
+        for directory in path.ancestors() {
+            if self.project.has_below(&directory) {
+                return;
+            }
+            self.mark_for(&directory, Urgency::Soon, cause);
+        }
     }
 
     /// What was agreed was taken out of the project here. Edits of its document that were made
@@ -480,9 +489,7 @@ impl Engine {
             work.origin = Origin::Unknown;
         }
         self.mark_for(from, Urgency::Soon, to);
-        if let Some(parent) = from.parent() {
-            self.mark_for(&parent, Urgency::Soon, to);
-        }
+        self.mark_emptied(from, to);
         self.replan(to);
     }
 
