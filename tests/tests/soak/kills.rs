@@ -76,22 +76,31 @@ fn an_agent_killed_at_random_points() {
     person.call("waitSaved", json!({"document": document}));
     barrier(&workspace);
     workspace.equals_by_hash(&project).unwrap();
-    script.check(&workspace);
+    let copies = script.check(&workspace);
     let shared = workspace.text(SHARED).unwrap();
-    for token in words.iter().chain(&script.tokens) {
-        assert_eq!(
-            shared.matches(token.as_str()).count(),
-            1,
-            "{token} in {shared}"
-        );
+    // What the script wrote while the file was exchanged, and the agent then died, is kept beside it.
+    let kept: String = copies
+        .iter()
+        .map(|copy| workspace.text(copy).unwrap())
+        .collect();
+    for (tokens, elsewhere) in [(&words, ""), (&script.tokens, kept.as_str())] {
+        for token in tokens {
+            let count = shared.matches(token.as_str()).count();
+            let is_there = count == 1 || (count == 0 && elsewhere.contains(token.as_str()));
+            assert!(
+                is_there,
+                "{token} is there {count} times: {shared}\n{copies:?}"
+            );
+        }
     }
     person.call("waitText", json!({"document": document, "equals": shared}));
     agent.terminate().expect_code(0);
     row.held(format!(
-        "{kills} kills, {} words typed and {} written into one file, {} steps beside it, {versions} versions seen whole in {looks} looks, 0 differences",
+        "{kills} kills, {} words typed and {} written into one file, {} steps beside it, {versions} versions seen whole in {looks} looks, {} conflict copies, 0 differences",
         words.len(),
         script.tokens.len(),
-        script.steps
+        script.steps,
+        copies.len()
     ));
 }
 
@@ -242,8 +251,8 @@ impl<'a> Script<'a> {
         token
     }
 
-    /// Its own files are exactly what it left, and nobody else has made any.
-    fn check(&self, workspace: &Workspace) {
+    /// Its own files are exactly what it left, and nobody has made any but copies of the shared one: gives those.
+    fn check(&self, workspace: &Workspace) -> Vec<String> {
         let tree = workspace.outline().expect("nobody changes it any more");
         let expected = self
             .own
@@ -253,7 +262,9 @@ impl<'a> Script<'a> {
             .chain([SHARED]);
         let mut expected: Vec<&str> = expected.collect();
         expected.sort_unstable();
-        let found: Vec<&str> = tree.keys().map(String::as_str).collect();
+        let is_copy = |path: &&str| path.starts_with(&format!("{SHARED}.conflict-"));
+        let (copies, found): (Vec<&str>, Vec<&str>) =
+            tree.keys().map(String::as_str).partition(is_copy);
         assert_eq!(found, expected);
         for (path, text) in &self.own {
             assert!(
@@ -261,6 +272,7 @@ impl<'a> Script<'a> {
                 "{path} is not what was written last"
             );
         }
+        copies.into_iter().map(str::to_owned).collect()
     }
 }
 
