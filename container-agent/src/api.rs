@@ -120,7 +120,12 @@ impl Api {
     /// Asks what the token is for: `GET /api/tokens/self`.
     pub async fn token_info(&self) -> Result<TokenInfo, ApiError> {
         let call = self.server.call(["api", "tokens", "self"]);
-        let answer = self.send(self.request(Method::GET, call)).await?;
+        let answer = self.send(self.request(Method::GET, call)).await;
+        let answer = answer.map_err(|error| match error.refusal() {
+            // Every uspark server has this call.
+            Some(Refusal::NotFound) => self.malformed("it has no tokens"),
+            _ => error,
+        })?;
         self.json(answer).await
     }
 

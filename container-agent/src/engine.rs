@@ -24,6 +24,7 @@ mod config;
 mod documents;
 mod jobs;
 mod look;
+mod one_way;
 pub mod plan;
 mod project;
 mod recover;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uspark_shared::path::FilePath;
 
-use crate::control::message::Identity;
+use crate::control::message::{Identity, Reason};
 use crate::control::{Agent, ReportView, StatusView, ToolStart};
 use crate::engine::{SessionHandle, ToolCall};
 
@@ -38,6 +38,11 @@ impl Agent for SessionAgent {
         // Longer than a day is for ever; the addition must not overflow.
         let timeout = timeout.min(Duration::from_secs(24 * 3600));
         self.handle.barrier(Instant::now() + timeout).await.into()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let unknown = self.handle.unknown(paths).await;
+        unknown.into_iter().map(Reason::from).collect()
     }
 
     fn tool_started(&self, call: ToolStart) {

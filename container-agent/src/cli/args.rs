@@ -66,7 +66,14 @@ Examples:
   uspark pull                               again: the project is remembered
   uspark pull src/one-file.js docs          one file and one directory
 
-Files changed on both sides are merged. What only this directory has stays.")]
+Files changed on both sides are merged. What only this directory has stays, and is counted: `uspark
+push` sends it.
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything came over,
+`equal` only when nothing differs the other way either; `notPushed` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pulled all the same.
+
+Exits with 1 when something could not be pulled or a path names nothing.")]
     Pull(Transfer),
     /// Bring the project up to the workspace: everything, or only some paths
     #[command(after_help = "\
@@ -75,7 +82,13 @@ Examples:
   uspark push src/one-file.js
 
 Files changed on both sides are merged. On the server only what this directory had, and has deleted
-since, is deleted.")]
+since, is deleted. What only the server has changed is counted: `uspark pull` brings it.
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything was sent,
+`equal` only when nothing differs the other way either; `notPulled` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pushed all the same.
+
+Exits with 1 when something could not be pushed or a path names nothing.")]
     Push(Transfer),
     /// Keep workspace and project equal until stopped
     #[command(after_help = "\
@@ -100,6 +113,9 @@ Examples:
 Variables:
   USER_PROMPT        the prompt, when there is neither --prompt nor a command
   ANTHROPIC_API_KEY  Claude Code's key; CLAUDE_API_KEY is passed on under this name
+
+While the server is away a workspace that was synced before is used as it is: the command runs, and
+what it changes is sent when the server is back, or by the next `uspark push`, `watch` or `run`.
 
 Exits with the command's own code; with 1 if that was 0 and the last sync failed.")]
     Run(Run),
@@ -176,8 +192,8 @@ pub struct Place {
     /// The workspace; else the current directory
     #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
     pub workspace: Option<PathBuf>,
-    /// How long to wait at the end for the last sync, and before that while nothing moves: seconds,
-    /// or 500ms, 60s, 5m
+    /// How long to wait at the end for the last sync, before that while nothing moves, and for a
+    /// server that is away: seconds, or 500ms, 60s, 5m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = parse_timeout)]
     pub sync_timeout: Duration,
 }
@@ -244,7 +260,8 @@ pub struct Run {
 /// What `status` takes.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Wait until workspace and project are equal; exit with 1 if they are not in time
+    /// Wait until workspace and project are equal, for an agent that is just starting too; exit with
+    /// 1 if they are not in time
     #[arg(long)]
     pub wait: bool,
     /// Which directory.

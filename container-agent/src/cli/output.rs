@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use uspark_shared::printable::printable;
 
 use super::failure::Failure;
 use crate::control::ReportView;
@@ -133,17 +134,12 @@ fn reasons(reasons: &[Reason]) -> Vec<String> {
     reasons.iter().map(line).collect()
 }
 
-fn list(prefix: &str, lines: &[String]) -> String {
+/// So many lines as a person reads, each after `prefix`; of the others the number.
+pub fn list(prefix: &str, lines: &[String]) -> String {
     let mut text: String = lines
         .iter()
         .take(SHOWN_PATHS)
-        // A name may hold anything; a terminal must not obey it.
-        .map(|line| {
-            format!(
-                "{prefix}{}\n",
-                line.escape_debug().to_string().replace("\\'", "'")
-            )
-        })
+        .map(|line| format!("{prefix}{}\n", printable(line)))
         .collect();
     if lines.len() > SHOWN_PATHS {
         text += &format!("{prefix}and {} more\n", lines.len() - SHOWN_PATHS);

@@ -6,14 +6,24 @@ use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
-use super::message::{Reply, ReportView, Request, StatusView};
+use uspark_shared::path::FilePath;
+
+use super::message::{Reason, Reply, ReportView, Request, StatusView};
 use super::socket;
+use crate::disk::state::is_locked;
 
 /// Longest answer: a report that names every path of a large project.
 const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
 /// How long an answer may take beyond the time that was asked for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a process that was started just now may take to lock the workspace: it asks the server
+/// first.
+const STARTING: Duration = Duration::from_secs(2);
+/// How often an agent that is awaited is looked for: a socket's file tells nobody that it is there.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to the agent of a workspace.
 #[derive(Debug)]
@@ -47,6 +57,28 @@ impl ControlClient {
         }))
     }
 
+    /// Connects to an agent that may be starting: waits while a process has the workspace's lock,
+    /// for at most `patience`, and for [`STARTING`] while none has.
+    pub async fn connect_soon(
+        root: &Path,
+        patience: Duration,
+    ) -> Result<Option<Self>, ControlError> {
+        let deadline = Instant::now() + patience;
+        let mut until = deadline.min(Instant::now() + STARTING);
+        loop {
+            if let Some(client) = Self::connect(root).await? {
+                return Ok(Some(client));
+            }
+            if is_locked(root) {
+                until = deadline.min(Instant::now() + STARTING);
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Asks what the agent is doing.
     pub async fn status(&mut self) -> Result<StatusView, ControlError> {
         match self.ask(&Request::Status, ANSWER_TIMEOUT).await? {
@@ -61,6 +93,17 @@ impl ControlClient {
         let request = Request::Barrier { timeout_ms };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Asks which of `paths` name nothing that is synced, and why.
+    pub async fn unknown(&mut self, paths: Vec<FilePath>) -> Result<Vec<Reason>, ControlError> {
+        match self
+            .ask(&Request::Unknown { paths }, ANSWER_TIMEOUT)
+            .await?
+        {
+            Reply::Unknown(unknown) => Ok(unknown),
             other => Err(odd(&other)),
         }
     }
@@ -94,5 +137,6 @@ fn odd(reply: &Reply) -> ControlError {
         Reply::Refused(why) => why.clone(),
         Reply::Status(_) => "a status".into(),
         Reply::Report(_) => "a report".into(),
+        Reply::Unknown(_) => "a list of paths".into(),
     })
 }

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::message::{Reply, Request};
 use super::{Agent, socket};
 
-/// Longest request: a tool call with its paths.
-const MAX_REQUEST_BYTES: u64 = 64 * 1024;
+/// Longest request: as many paths as a command line holds.
+const MAX_REQUEST_BYTES: u64 = 4 * 1024 * 1024;
 /// Peers at once; the next waits to be accepted. They are this user's own commands.
 const MAX_PEERS: usize = 32;
 /// Wait before accepting again after the machine refused, as it does when descriptors run out.
@@ -105,6 +105,7 @@ async fn serve_peer(mut peer: UnixStream, agent: impl Agent) -> io::Result<()> {
             Ok(Request::Barrier { timeout_ms }) => {
                 Reply::Report(agent.barrier(Duration::from_millis(timeout_ms)).await)
             }
+            Ok(Request::Unknown { paths }) => Reply::Unknown(agent.unknown(paths).await),
             Ok(Request::ToolStarted(call)) => {
                 calls.open.insert(call.id.clone());
                 agent.tool_started(call);

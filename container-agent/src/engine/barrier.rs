@@ -236,6 +236,8 @@ impl Engine {
             conflicts: self.conflicts.clone(),
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
+            not_pushed: self.not_pushed(),
+            not_pulled: self.not_pulled(),
         }
     }
 

@@ -84,7 +84,7 @@ impl Engine {
     }
 
     /// Whether the session is about this path.
-    fn covers(&self, path: &FilePath) -> bool {
+    pub(super) fn covers(&self, path: &FilePath) -> bool {
         let paths = &self.config.paths;
         paths.is_empty() || paths.iter().any(|p| p == path || path.is_below(p))
     }
@@ -135,6 +135,7 @@ impl Engine {
             self.load_from_seed(base, &text);
         }
         self.skipped.remove(path);
+        self.left_alone.remove(path);
         let Some(work) = self.works.get_mut(path) else {
             return;
         };

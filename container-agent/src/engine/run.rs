@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uspark_shared::id::DocId;
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
@@ -21,7 +22,7 @@ use super::barrier::{Barrier, Cookie};
 use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
-use super::report::{Conflict, LinkState, Report, Status};
+use super::report::{Conflict, LinkState, Report, Skipped, Status};
 use super::texts::TextDocument;
 use super::tools::Tools;
 use super::wire::Wire;
@@ -69,6 +70,8 @@ pub(super) enum Command {
     Barrier(Instant, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
+    /// Say which of these paths name nothing that is synced, and why.
+    Unknown(Vec<FilePath>, tokio::sync::oneshot::Sender<Vec<Skipped>>),
     /// Say why the server will not let us in, if so.
     Refused(tokio::sync::oneshot::Sender<Option<String>>),
     /// End.
@@ -125,11 +128,15 @@ pub(super) struct Engine {
     pub unseen: BTreeMap<String, String>,
     /// Paths that cannot be synced, and why.
     pub skipped: BTreeMap<FilePath, String>,
+    /// Paths that differ and that the other direction would bring over, and why.
+    pub left_alone: BTreeMap<FilePath, &'static str>,
     pub sent: u64,
     pub received_paths: u64,
     pub conflicts: Vec<Conflict>,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
+    /// Cancelled when the server will never let us in; the link ends with it.
+    pub shut_out: CancellationToken,
     /// Why the server will never let us in.
     pub refused: Option<String>,
     /// Why the journal cannot be written, and when it is tried again.
@@ -251,6 +258,7 @@ impl Engine {
             Command::Barrier(deadline, reply) => self.begin_barrier(deadline, reply),
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Unknown(paths, reply) => drop(reply.send(self.unknown(paths))),
             Command::Refused(reply) => drop(reply.send(self.refused.clone())),
             Command::Stop => {}
         }
@@ -511,13 +519,37 @@ fn ready(sources: &mut Sources) -> Option<Event> {
     sources.commands.try_recv().ok().map(Event::Command)
 }
 
-/// An error and what lies beneath it, in one line.
+/// An error and what lies beneath it, in one line; what it says itself of its cause is said once.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
     while let Some(error) = below {
-        text = format!("{text}: {error}");
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         below = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskError;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = std::io::Error::from_raw_os_error(20);
+        let path = "a/b".to_owned();
+        let error = DiskError::Io {
+            action: "create",
+            path,
+            source,
+        };
+        assert_eq!(
+            chain(&error),
+            "cannot create `a/b`: Not a directory (os error 20)"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
@@ -16,7 +17,7 @@ use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::recovery;
-use super::report::{LinkState, Pending, Report, Status};
+use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::{Command, Engine, Sources, chain};
 use super::step::random;
 use super::tools::Tools;
@@ -64,6 +65,8 @@ pub struct Session {
     handle: SessionHandle,
     cancelled: CancellationToken,
     tasks: TaskTracker,
+    knows_project: bool,
+    shut_out: CancellationToken,
     _lock: WorkspaceLock,
 }
 
@@ -91,6 +94,7 @@ impl Session {
         server: Arc<dyn Server>,
     ) -> Result<Self, EngineError> {
         let cancelled = CancellationToken::new();
+        let shut_out = cancelled.child_token();
         let tasks = TaskTracker::new();
         let prepare = {
             let config = config.clone();
@@ -133,7 +137,7 @@ impl Session {
             config.project.clone(),
             config.limits.retry,
             link_sender,
-            cancelled.clone(),
+            shut_out.clone(),
         ));
         let jobs = Jobs::new(
             jobs::Tools {
@@ -148,6 +152,7 @@ impl Session {
             (config.limits.disk_workers, config.limits.transfers),
         );
         let now = Instant::now();
+        let knows_project = remembered.received;
         let mut engine = Engine {
             wire: Wire::new(
                 config.project.clone(),
@@ -182,11 +187,13 @@ impl Session {
             root_lost: false,
             unseen: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            left_alone: BTreeMap::new(),
             sent: 0,
             received_paths: 0,
             conflicts: Vec::new(),
             last_acknowledged: None,
             watches: 0,
+            shut_out: shut_out.clone(),
             refused: None,
             stuck: None,
             began: now,
@@ -207,8 +214,22 @@ impl Session {
             handle: SessionHandle { commands },
             cancelled,
             tasks,
+            knows_project,
+            shut_out,
             _lock: lock,
         })
+    }
+
+    /// Whether an earlier session received the project: then there is something to work on while
+    /// the server is away.
+    pub fn knows_project(&self) -> bool {
+        self.knows_project
+    }
+
+    /// Waits until the server has refused us for good: the token was revoked or has expired, or the
+    /// project is gone. [`Self::finish`] then says why.
+    pub async fn refused(&self) {
+        self.shut_out.cancelled().await;
     }
 
     /// What asks the session.
@@ -289,6 +310,17 @@ impl SessionHandle {
                 wakes: 0,
                 files: 0,
             },
+        }
+    }
+
+    /// Which of `paths` name nothing that is synced, and why. Asked after a barrier; before, and of
+    /// a session that has ended, nothing is known.
+    pub async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Skipped> {
+        let (reply, unknown) = oneshot::channel();
+        let asked = self.commands.send(Command::Unknown(paths, reply)).await;
+        match (asked, unknown.await) {
+            (Ok(()), Ok(unknown)) => unknown,
+            _ => Vec::new(),
         }
     }
 

@@ -53,8 +53,7 @@ impl Engine {
         let step = plan(base.as_ref(), &view.disk, remote.as_ref());
         let remote_changed = base.as_ref().is_some_and(|base| base.hash != text);
         if !permits(self.config.direction, step, remote_changed) {
-            self.settle(path);
-            return;
+            return self.leave_alone(path, &view.disk, step);
         }
         tracing::debug!(%path, ?step, disk = ?view.disk, entry = ?entry, "step");
         match step {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use uspark_shared::path::FilePath;
 
 /// Longest wait for anything: a test that waits so long has failed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -176,6 +177,7 @@ impl FakeAgent {
             why: "the test says so".to_owned(),
         };
         *self.report.lock().unwrap() = ReportView {
+            done: left.is_empty(),
             equal: left.is_empty(),
             pending: left.iter().map(reason).collect(),
             ..ReportView::default()
@@ -208,6 +210,18 @@ impl Agent for FakeAgent {
     async fn barrier(&self, _: Duration) -> ReportView {
         self.note("barrier".into());
         self.report.lock().unwrap().clone()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let unknown = paths
+            .into_iter()
+            .filter(|path| path.as_str().contains("nosuch"));
+        unknown
+            .map(|path| Reason {
+                why: format!("there is no `{path}` here or in the project"),
+                path: Some(path.into()),
+            })
+            .collect()
     }
 
     fn tool_started(&self, call: ToolStart) {
