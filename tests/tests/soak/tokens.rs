@@ -251,7 +251,8 @@ fn scatter(
 ) -> BTreeSet<String> {
     let mut tokens = BTreeSet::new();
     for part in 0..3 {
-        let offline = part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
+        let offline =
+            part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
         if offline {
             person.call("disconnect", json!({"document": document}));
         }
