@@ -148,7 +148,7 @@ pub struct NoNotifier {
 pub struct Watcher {
     requests: mpsc::Sender<Request>,
     waker: Waker,
-    wakes: Arc<AtomicU64>,
+    events: Arc<AtomicU64>,
 }
 
 enum Request {
@@ -172,22 +172,22 @@ impl Watcher {
         let (requests, received) = mpsc::channel();
         let waker = notifier.waker();
         let cookies = state.cookies();
-        let wakes = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&wakes);
+        let counted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&counted);
         let thread = tokio::task::spawn_blocking(move || {
-            tree::Tree::new(notifier, root, cookies, events, counted).run(&received);
+            tree::Tree::new(notifier, root, cookies, events, counter).run(&received);
         });
         let watcher = Self {
             requests,
             waker,
-            wakes,
+            events: counted,
         };
         (watcher, thread)
     }
 
-    /// How often the thread was woken: by the kernel's events, by requests, by the time.
-    pub fn wakes(&self) -> u64 {
-        self.wakes.load(Ordering::Relaxed)
+    /// How many events of the kernel the thread has taken.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
     }
 
     /// Has a directory watched although it is ignored.

@@ -83,7 +83,7 @@ export function documentCommands (connect) {
     },
     waitSaved: request => {
       const opened = document(request)
-      return opened.until(() => opened.provider.saved(), request.timeout, () => 'not saved')
+      return opened.until(() => opened.provider.saved(), request.timeout, () => `not saved: ${opened.provider.unsaved()}`)
     },
     waitClosed: async request => {
       const opened = document(request)

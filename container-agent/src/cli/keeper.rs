@@ -17,7 +17,9 @@ use super::progress::{Changes, Listed, Reporter};
 use crate::api::Access;
 use crate::control::message::{Identity, Reason};
 use crate::control::{ControlClient, ControlError, ControlServer, ReportView};
-use crate::engine::{Direction, EngineError, Limits, Session, SessionHandle, SyncConfig};
+use crate::engine::{
+    Direction, EngineError, Limits, MassDelete, Session, SessionHandle, SyncConfig,
+};
 
 /// How often a workspace that another command holds is tried again: a lock tells nobody that it
 /// is free.
@@ -32,6 +34,8 @@ pub struct Wanted {
     pub direction: Direction,
     /// Only these paths; everything when empty.
     pub paths: Vec<FilePath>,
+    /// What becomes of too many deletions at once.
+    pub mass_delete: MassDelete,
     /// The run that it is, if it is one.
     pub run: Option<String>,
     /// What a server that cannot be reached means.
@@ -103,7 +107,10 @@ impl Plan {
     /// Carries the plan out: from here on workspace and project are kept equal.
     pub async fn start(self, workspace: &Workspace, wanted: Wanted) -> Result<Keeper, Failure> {
         let connection = match self {
-            Self::Ask(client) => return Ok(Keeper::Other(client)),
+            Self::Ask(mut client) => {
+                client.set_mass_delete(wanted.mass_delete);
+                return Ok(Keeper::Other(client));
+            }
             Self::Be(connection) => connection,
         };
         let need = match wanted.direction {
@@ -270,6 +277,7 @@ async fn take(
         root: workspace.root.clone(),
         direction: wanted.direction,
         paths: wanted.paths,
+        mass_delete: wanted.mass_delete,
         run: wanted.run,
         who: host_name(),
         limits: Limits::default(),
@@ -280,7 +288,8 @@ async fn take(
             Err(EngineError::Locked) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(client) = running(workspace).await? {
+        if let Some(mut client) = running(workspace).await? {
+            client.set_mass_delete(config.mass_delete);
             return Ok(Keeper::Other(client));
         }
         if Instant::now() >= deadline {

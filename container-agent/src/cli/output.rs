@@ -14,6 +14,10 @@ use crate::control::message::Reason;
 /// How many paths of a list are shown to a person; a machine gets them all.
 const SHOWN_PATHS: usize = 20;
 
+/// What to do about deletions that are held.
+const HELD: &str = "bring the files back; or, if it is meant, let the deletions pass: \
+    `uspark push --allow-mass-delete`, or `uspark pull` for what was deleted in the project";
+
 /// Where a command's result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -88,6 +92,7 @@ pub fn warnings(report: &ReportView) -> String {
 
 /// Why workspace and project are not equal, as a failure.
 pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
+    let hint = if report.held > 0 { HELD } else { hint };
     let count = report.pending.len();
     let pending = list("  ", &reasons(&report.pending));
     Failure {

@@ -38,7 +38,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
     let calls = Arc::new(ToolCalls::new(&workspace.root));
 
     let keeper = tokio::select! {
-        keeper = pull(plan, &workspace, &calls, patience) => keeper?,
+        keeper = pull(plan, &workspace, &calls, target) => keeper?,
         signal = stops.next() => {
             return Err(stopped(signal, "the first pull", "the command was not started"));
         }
@@ -100,9 +100,9 @@ async fn pull(
     plan: Plan,
     workspace: &Workspace,
     calls: &ToolCalls,
-    patience: Duration,
+    target: &args::Target,
 ) -> Result<Keeper, Failure> {
-    let wanted = wanted("run", Some(fresh_run()), Unreachable::DoWithout, patience);
+    let wanted = wanted("run", target, Some(fresh_run()), Unreachable::DoWithout);
     let mut keeper = plan.start(workspace, wanted).await?;
     if keeper.is_alone() {
         say(
@@ -110,7 +110,7 @@ async fn pull(
              server is back\n",
         );
     } else {
-        let report = keeper.settle(patience).await?;
+        let report = keeper.settle(target.place.sync_timeout).await?;
         if !report.done {
             let hint = "the command was not started; mend this and try again";
             return Err(not_equal(&report, hint));

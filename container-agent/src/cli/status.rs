@@ -104,6 +104,13 @@ fn describe(status: &StatusView) -> String {
         .watches_allowed
         .map_or(String::new(), |n| format!(" of {n} allowed"));
     let _ = writeln!(lines, "watches    {}{allowed}", status.watches);
+    if report.held > 0 {
+        let held = count(report.held, "deletion");
+        let _ = writeln!(
+            lines,
+            "held       {held}; `uspark push --allow-mass-delete` lets them pass"
+        );
+    }
     for pending in &report.pending {
         let path = pending.path.as_deref().unwrap_or("project");
         let _ = writeln!(

@@ -41,6 +41,7 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         command,
         direction,
         paths: named.clone(),
+        mass_delete: given.target.mass_delete(),
         run: None,
         unreachable: Unreachable::Retry,
         patience,

@@ -31,7 +31,7 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
     let plan = Plan::make(&workspace, &given.connection).await?;
     let mut stops = Stops::listen()?;
     let patience = given.place.sync_timeout;
-    let wanted = wanted("watch", None, Unreachable::Await, patience);
+    let wanted = wanted("watch", &given, None, Unreachable::Await);
     let keeper = tokio::select! {
         keeper = plan.start(&workspace, wanted) => keeper?,
         signal = stops.next() => return Err(stopped(signal, "watch", "nothing was begun")),
@@ -80,7 +80,7 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
     let starting = tokio::spawn({
         let (workspace, run) = (workspace.clone(), Some(fresh_run()));
         let calls = Arc::clone(&calls);
-        let wanted = wanted("watch-claude", run, Unreachable::Await, patience);
+        let wanted = wanted("watch-claude", &target, run, Unreachable::Await);
         async move { start(plan, &workspace, wanted, &calls).await }
     });
     copy.end(&mut stops).await;
@@ -155,17 +155,18 @@ pub async fn attach(
 /// A two-way sync of everything.
 pub fn wanted(
     command: &'static str,
+    target: &args::Target,
     run: Option<String>,
     unreachable: Unreachable,
-    patience: Duration,
 ) -> Wanted {
     Wanted {
         command,
         direction: Direction::Both,
         paths: Vec::new(),
+        mass_delete: target.mass_delete(),
         run,
         unreachable,
-        patience,
+        patience: target.place.sync_timeout,
     }
 }
 

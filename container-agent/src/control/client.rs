@@ -13,6 +13,7 @@ use uspark_shared::path::FilePath;
 use super::message::{Reason, Reply, ReportView, Request, StatusView};
 use super::socket;
 use crate::disk::state::is_locked;
+use crate::engine::MassDelete;
 
 /// Longest answer: a report that names every path of a large project.
 const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
@@ -29,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct ControlClient {
     stream: BufReader<UnixStream>,
+    mass_delete: MassDelete,
 }
 
 /// Why the agent could not be asked.
@@ -54,7 +56,13 @@ impl ControlClient {
         let stream = socket::connect(root).await?;
         Ok(stream.map(|stream| Self {
             stream: BufReader::new(stream),
+            mass_delete: MassDelete::Held,
         }))
+    }
+
+    /// What becomes of too many deletions at once while this client waits for a barrier.
+    pub fn set_mass_delete(&mut self, mass_delete: MassDelete) {
+        self.mass_delete = mass_delete;
     }
 
     /// Connects to an agent that may be starting: waits while a process has the workspace's lock,
@@ -90,7 +98,10 @@ impl ControlClient {
     /// Waits until workspace and project are equal, for at most `timeout`.
     pub async fn barrier(&mut self, timeout: Duration) -> Result<ReportView, ControlError> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Barrier { timeout_ms };
+        let request = Request::Barrier {
+            timeout_ms,
+            allow_mass_delete: self.mass_delete == MassDelete::Passes,
+        };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),
             other => Err(odd(&other)),

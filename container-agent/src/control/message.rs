@@ -20,6 +20,9 @@ pub enum Request {
     Barrier {
         /// Longest wait, in milliseconds.
         timeout_ms: u64,
+        /// Whether deletions pass that would be held for being too many.
+        #[serde(default)]
+        allow_mass_delete: bool,
     },
     /// Answered with [`Reply::Unknown`].
     Unknown {
@@ -79,6 +82,8 @@ pub struct ReportView {
     pub skipped: Vec<Reason>,
     /// What is not brought over yet.
     pub pending: Vec<Reason>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
     /// What a `pull` found changed here, and leaves to a `push`.
     pub not_pushed: Vec<Reason>,
     /// What a `push` found changed on the server, and leaves to a `pull`.
@@ -127,8 +132,8 @@ pub struct StatusView {
     pub watches: u64,
     /// Directories that the kernel lets this user watch.
     pub watches_allowed: Option<u64>,
-    /// How often changes of the disk, or somebody who asked for them, woke the watcher.
-    pub wakes: u64,
+    /// How many events of the kernel were taken.
+    pub events: u64,
     /// Paths known on both sides.
     pub files: u64,
 }
@@ -181,7 +186,7 @@ impl StatusView {
             last_acknowledged: status.last_acknowledged.and_then(millis),
             watches: status.watches,
             watches_allowed: status.watches_allowed,
-            wakes: status.wakes,
+            events: status.events,
             files: status.files,
         }
     }
@@ -205,6 +210,7 @@ impl From<Report> for ReportView {
                 .collect(),
             skipped: report.skipped.into_iter().map(Reason::from).collect(),
             pending: reasons(report.pending),
+            held: report.held,
             not_pushed: reasons(report.not_pushed),
             not_pulled: reasons(report.not_pulled),
         }
@@ -240,8 +246,11 @@ mod tests {
         for (request, line) in [
             (Request::Status, json!({"ask": "status"})),
             (
-                Request::Barrier { timeout_ms: 5 },
-                json!({"ask": "barrier", "timeoutMs": 5}),
+                Request::Barrier {
+                    timeout_ms: 5,
+                    allow_mass_delete: true,
+                },
+                json!({"ask": "barrier", "timeoutMs": 5, "allowMassDelete": true}),
             ),
             (
                 Request::Unknown {
@@ -289,6 +298,7 @@ mod tests {
                 path: None,
                 why: "the server is away".into(),
             }],
+            held: 0,
             not_pushed: vec![crate::engine::Pending {
                 path: Some("b".parse().unwrap()),
                 why: "changed here".into(),
@@ -302,6 +312,7 @@ mod tests {
                 "conflicts": [{"path": "a", "kept": "a.conflict-x-1"}],
                 "skipped": [{"path": "pipe", "why": "is a pipe"}],
                 "pending": [{"path": null, "why": "the server is away"}],
+                "held": 0,
                 "notPushed": [{"path": "b", "why": "changed here"}], "notPulled": [],
             })
         );

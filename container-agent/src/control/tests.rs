@@ -38,13 +38,15 @@ impl Agent for Fake {
             last_acknowledged: None,
             watches: 1,
             watches_allowed: None,
-            wakes: 0,
+            events: 0,
             files: 2,
         }
     }
 
-    async fn barrier(&self, timeout: Duration) -> ReportView {
-        self.told.send(format!("barrier {timeout:?}")).unwrap();
+    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
+        self.told
+            .send(format!("barrier {timeout:?} {mass_delete:?}"))
+            .unwrap();
         if timeout >= FOR_EVER {
             std::future::pending::<()>().await;
         }
@@ -130,7 +132,10 @@ async fn questions_are_answered_on_one_connection() {
         client.barrier(Duration::from_secs(9)).await.unwrap(),
         report
     );
-    assert_eq!(setup.told().await, "barrier 9s");
+    assert_eq!(setup.told().await, "barrier 9s Held");
+    client.set_mass_delete(MassDelete::Passes);
+    client.barrier(Duration::from_secs(9)).await.unwrap();
+    assert_eq!(setup.told().await, "barrier 9s Passes");
     let unknown = client.unknown(vec!["a".parse().unwrap()]).await.unwrap();
     assert_eq!(unknown[0].path.as_deref(), Some("a"));
     assert_eq!(client.status().await.unwrap().unacknowledged, 3);

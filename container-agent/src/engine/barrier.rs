@@ -8,7 +8,7 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::config::Direction;
+use super::config::{Direction, MassDelete};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
 use crate::watch::Watcher;
@@ -17,6 +17,7 @@ use crate::watch::Watcher;
 pub(super) struct Barrier {
     deadline: Instant,
     reply: oneshot::Sender<Report>,
+    mass_delete: MassDelete,
     step: Step,
 }
 
@@ -58,6 +59,11 @@ impl Barrier {
         self.deadline
     }
 
+    /// Whether whoever waits wants every deletion to pass.
+    pub fn frees(&self) -> bool {
+        self.mass_delete == MassDelete::Passes
+    }
+
     /// Ends it.
     pub fn answer(self, report: Report) {
         // Whoever waited may have gone.
@@ -74,13 +80,22 @@ impl Barrier {
 }
 
 impl Engine {
-    pub(super) fn begin_barrier(&mut self, deadline: Instant, reply: oneshot::Sender<Report>) {
+    pub(super) fn begin_barrier(
+        &mut self,
+        deadline: Instant,
+        mass_delete: MassDelete,
+        reply: oneshot::Sender<Report>,
+    ) {
+        if mass_delete == MassDelete::Passes {
+            self.pass_all();
+        }
         self.works.retry_failed(Instant::now());
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
             deadline,
             reply,
+            mass_delete,
             step: Step::Sight(cookie, answer),
         });
     }
@@ -236,6 +251,7 @@ impl Engine {
             conflicts: self.conflicts.clone(),
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
+            held: self.held() as u64,
             not_pushed: self.not_pushed(),
             not_pulled: self.not_pulled(),
         }
@@ -249,7 +265,7 @@ impl Engine {
             last_acknowledged: self.last_acknowledged,
             watches: self.watches as u64,
             watches_allowed: None,
-            wakes: self.watcher.as_ref().map_or(0, Watcher::wakes),
+            events: self.watcher.as_ref().map_or(0, Watcher::events),
             files: self.agreed.len() as u64,
         }
     }

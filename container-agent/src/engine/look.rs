@@ -37,9 +37,11 @@ impl Engine {
         }
         let by = self.tools.author(&path);
         let by_named_call = self.tools.hold(&path);
+        let by_call = self.tools.may_delete();
         let work = self.works.mark(&path, urgency, self.config.limits.hold);
         work.by = by;
         work.by_named_call = by_named_call;
+        work.by_call |= by_call;
         work.ignored = ignored;
         if moved_from.is_some() {
             work.moved_from = moved_from;

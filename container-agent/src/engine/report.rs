@@ -44,6 +44,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// What this session's direction should have made equal and has not.
     pub pending: Vec<Pending>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
     /// What the workspace has changed and a pull does not send.
     pub not_pushed: Vec<Pending>,
     /// What the project has changed and a push does not bring.
@@ -91,8 +93,8 @@ pub struct Status {
     pub watches: u64,
     /// Directories that the kernel lets this user watch, when known.
     pub watches_allowed: Option<u64>,
-    /// How often changes of the disk, or somebody who asked for them, woke the watcher.
-    pub wakes: u64,
+    /// How many events of the kernel were taken.
+    pub events: u64,
     /// Paths known on both sides.
     pub files: u64,
 }

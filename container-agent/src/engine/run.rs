@@ -19,7 +19,8 @@ use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
 use super::barrier::{Barrier, Cookie};
-use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::guard::{Deletion, Guard};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
 use super::report::{Conflict, LinkState, Report, Skipped, Status};
@@ -67,7 +68,7 @@ pub(super) enum Command {
     /// A tool call ended.
     ToolFinished(String),
     /// Say when all is equal, or what is not at the deadline.
-    Barrier(Instant, tokio::sync::oneshot::Sender<Report>),
+    Barrier(Instant, MassDelete, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
     /// Say which of these paths name nothing that is synced, and why.
@@ -99,6 +100,7 @@ pub(super) struct Engine {
     pub project: Project,
     pub agreed: Agreed,
     pub works: Works,
+    pub guard: Guard,
     /// Loaded text documents.
     pub texts: HashMap<DocId, TextDocument>,
     /// Updates of documents that are on disk and not loaded.
@@ -198,6 +200,9 @@ impl Engine {
         if let Some((_, at)) = &self.stuck {
             due = due.min(*at);
         }
+        if self.may_plan() && self.stuck.is_none() {
+            due = due.min(self.guard.due().unwrap_or(due));
+        }
         if !self.may_plan() && self.received {
             due = due.min(self.began + PATIENCE);
         }
@@ -227,8 +232,12 @@ impl Engine {
                 self.listed = true;
                 // What is known and was not listed may be gone.
                 let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+                let by_call = self.tools.may_delete();
                 for path in known {
                     self.mark(&path, Urgency::Soon);
+                    if let Some(work) = self.works.get_mut(&path) {
+                        work.by_call |= by_call && work.deletion == Deletion::No;
+                    }
                 }
                 self.wake_all();
                 self.renew_cookies();
@@ -255,7 +264,9 @@ impl Engine {
                     call.paths.iter().for_each(|path| self.tool_released(path));
                 }
             }
-            Command::Barrier(deadline, reply) => self.begin_barrier(deadline, reply),
+            Command::Barrier(deadline, mass_delete, reply) => {
+                self.begin_barrier(deadline, mass_delete, reply);
+            }
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Unknown(paths, reply) => drop(reply.send(self.unknown(paths))),
@@ -293,6 +304,7 @@ impl Engine {
                 None => break,
             }
         }
+        self.judge_deletions(now);
         for (update, by) in self.project.commit() {
             self.records.push(Record::State(None, update.clone()));
             let outgoing = self.wire.outgoing(None, update, by);
@@ -463,7 +475,11 @@ impl Engine {
 
     fn lose_root(&mut self) {
         if !std::mem::replace(&mut self.root_lost, true) {
-            self.note("the workspace is gone; nothing is deleted for it".into());
+            self.note(
+                "the workspace is gone: nothing is deleted for it, and the sync goes on once the \
+                 same directory is back"
+                    .into(),
+            );
         }
     }
 

@@ -13,7 +13,8 @@ use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
-use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::guard::Guard;
 use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::recovery;
@@ -172,6 +173,7 @@ impl Session {
             jobs,
             project,
             works: Works::default(),
+            guard: Guard::default(),
             texts: HashMap::new(),
             inbox: HashMap::new(),
             stale: HashSet::new(),
@@ -283,9 +285,19 @@ impl SessionHandle {
     /// Waits until everything done before this call is equal on both sides, at most until
     /// `deadline`, and says what is not.
     pub async fn barrier(&self, deadline: std::time::Instant) -> Report {
+        self.barrier_with(deadline, MassDelete::Held).await
+    }
+
+    /// [`Self::barrier`]; while it waits, deletions may be let pass that would be held.
+    pub async fn barrier_with(
+        &self,
+        deadline: std::time::Instant,
+        mass_delete: MassDelete,
+    ) -> Report {
         let deadline = Instant::from_std(deadline);
         let (reply, report) = oneshot::channel();
-        let asked = self.commands.send(Command::Barrier(deadline, reply)).await;
+        let command = Command::Barrier(deadline, mass_delete, reply);
+        let asked = self.commands.send(command).await;
         match (asked, report.await) {
             (Ok(()), Ok(report)) => report,
             _ => ended(),
@@ -307,7 +319,7 @@ impl SessionHandle {
                 last_acknowledged: None,
                 watches: 0,
                 watches_allowed: None,
-                wakes: 0,
+                events: 0,
                 files: 0,
             },
         }

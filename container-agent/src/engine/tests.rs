@@ -8,6 +8,7 @@
 mod basics;
 mod conflicts;
 mod double;
+mod mass_delete;
 mod resilience;
 mod soak;
 
@@ -52,6 +53,7 @@ impl Place {
             root: self.dir.path().to_owned(),
             direction,
             paths: Vec::new(),
+            mass_delete: MassDelete::Held,
             run: None,
             who: "me".into(),
             limits: Limits {

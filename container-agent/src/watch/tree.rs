@@ -16,8 +16,8 @@ use super::{Dirty, Notifier, RawEvent, Request, Urgency, WatchEvent, WatchId, Wh
 use crate::disk::{Kind, Root};
 use crate::rules::{Rules, is_rule_file};
 
-/// How often everything is listed while some directories cannot be watched, and how often a lost
-/// root is looked for.
+/// How often everything is listed while some directories cannot be watched, and how often it is
+/// looked whether the root is there.
 const POLL: Duration = Duration::from_secs(2);
 /// Halves of renames that are remembered; the other half is next in the queue, or nearly.
 const HALF_RENAMES: usize = 64;
@@ -47,7 +47,8 @@ pub(super) struct Tree {
     lost: bool,
     /// Watches when they were last reported.
     told_watches: usize,
-    wakes: Arc<AtomicU64>,
+    /// How many events were taken.
+    counted: Arc<AtomicU64>,
 }
 
 impl Tree {
@@ -56,7 +57,7 @@ impl Tree {
         root: Arc<Root>,
         cookies: PathBuf,
         events: Sender<WatchEvent>,
-        wakes: Arc<AtomicU64>,
+        counted: Arc<AtomicU64>,
     ) -> Self {
         Self {
             notifier,
@@ -73,7 +74,7 @@ impl Tree {
             uncovered: false,
             lost: false,
             told_watches: 0,
-            wakes,
+            counted,
         }
     }
 
@@ -85,9 +86,7 @@ impl Tree {
     fn run_to_end(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
         self.list_all()?;
         loop {
-            let timeout = (self.uncovered || self.lost).then_some(POLL);
-            let events = self.notifier.wait(timeout);
-            self.wakes.fetch_add(1, Ordering::Relaxed);
+            let events = self.notifier.wait(Some(POLL));
             loop {
                 match requests.try_recv() {
                     Ok(request) => self.serve(request)?,
@@ -96,7 +95,11 @@ impl Tree {
                 }
             }
             let events = match events {
-                Ok(events) => events,
+                Ok(events) => {
+                    self.counted
+                        .fetch_add(events.len() as u64, Ordering::Relaxed);
+                    events
+                }
                 Err(error) => {
                     self.uncovered = true;
                     self.note(format!("changes are found by listing: {error}"))?;
@@ -106,6 +109,9 @@ impl Tree {
             };
             if self.lost {
                 self.look_for_root()?;
+            } else if events.is_empty() && !self.root.is_there() {
+                // The kernel does not say so of a directory that is held open, or covered by a mount.
+                self.lose_root()?;
             } else if events.is_empty() && self.uncovered {
                 self.list_all()?;
             } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use container_agent::control::message::{LinkView, Reason};
 use container_agent::control::{Agent, ControlServer, ReportView, StatusView, ToolStart};
+use container_agent::engine::MassDelete;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -184,6 +185,12 @@ impl FakeAgent {
         };
     }
 
+    /// What barriers find held from now on.
+    pub fn set_held(&self, held: &[&str]) {
+        self.set_left(held);
+        self.report.lock().unwrap().held = held.len() as u64;
+    }
+
     fn note(&self, what: String) {
         self.told.lock().unwrap().push(what);
     }
@@ -202,13 +209,16 @@ impl Agent for FakeAgent {
             last_acknowledged: Some(1),
             watches: 3,
             watches_allowed: Some(1000),
-            wakes: 0,
+            events: 0,
             files: 5,
         }
     }
 
-    async fn barrier(&self, _: Duration) -> ReportView {
-        self.note("barrier".into());
+    async fn barrier(&self, _: Duration, mass_delete: MassDelete) -> ReportView {
+        self.note(match mass_delete {
+            MassDelete::Held => "barrier".into(),
+            MassDelete::Passes => "barrier that lets deletions pass".into(),
+        });
         self.report.lock().unwrap().clone()
     }
 
