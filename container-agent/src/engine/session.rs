@@ -320,6 +320,7 @@ impl SessionHandle {
                 last_acknowledged: None,
                 watches: 0,
                 watches_allowed: None,
+                events: 0,
                 files: 0,
             },
         }
