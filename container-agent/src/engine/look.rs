@@ -43,6 +43,8 @@ impl Engine {
         work.by_named_call = by_named_call;
         work.by_call |= by_call;
         work.ignored = ignored;
+        // What was found out about its origin was about what was there before.
+        work.origin = Origin::Unknown;
         if moved_from.is_some() {
             work.moved_from = moved_from;
         }
@@ -185,6 +187,9 @@ impl Engine {
             return;
         };
         let absent = view.disk == Disk::Absent;
+        if !absent {
+            work.absent_since = None;
+        }
         work.view = Some(view);
         work.text = text;
         if absent {
