@@ -217,7 +217,6 @@ impl Engine {
             Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };
-        tracing::debug!(%path, bytes = text.len(), edited = %match &edited { Edited::Nothing => "nothing".to_string(), Edited::Here(u) => format!("here {}", u.len()), Edited::Elsewhere(u) => format!("elsewhere {:?}", u.as_ref().map(Vec::len)) }, "edit");
         let whole = Record::WholeState(Some(doc.clone()), document.shadow_state());
         let update = match edited {
             Edited::Nothing => None,

@@ -301,10 +301,8 @@ impl Engine {
         };
         work.busy = false;
         let Some(writing) = work.writing.take() else {
-            tracing::warn!(%path, ?result, "NO WRITING");
             return;
         };
-        tracing::debug!(%path, temp = writing.temp.as_str(), result = %format!("{result:?}").chars().take(60).collect::<String>(), "put");
         if writing.intent && !matches!(result, Ok(PutResult::Swapped { .. })) {
             self.records.push(Record::NoIntent(path.clone()));
         }
@@ -398,7 +396,6 @@ impl Engine {
         let Some(document) = self.texts.get_mut(doc) else {
             return false;
         };
-        tracing::debug!(%path, bytes = text.len(), "displaced");
         let fresh = ClientId::from_random(random());
         match document.edit_of_displaced(text, fresh, now_ms()) {
             Ok(Some(update)) => {

@@ -259,8 +259,7 @@ fn scatter(
 ) -> BTreeMap<String, &'static str> {
     let mut tokens = BTreeMap::new();
     for part in 0..3 {
-        let offline =
-            part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
+        let offline = part == 1 && random.u8(..) < 40;
         if offline {
             person.call("disconnect", json!({"document": document}));
         }
@@ -287,9 +286,6 @@ fn token(who: &str, number: &AtomicU64) -> String {
 /// Kills what may be killed, and starts it again. Gives how many were.
 fn disturb(sites: &mut [Site; 2], server: &mut Server, random: &mut Rng) -> usize {
     let mut kills = 0;
-    if std::env::var_os("CALM").is_some() {
-        return 0;
-    }
     for _ in 0..random.usize(..3) {
         pause(random, 200);
         let site = &mut sites[random.usize(..2)];
@@ -390,13 +386,7 @@ impl Writer {
     /// One write, with new tokens in it.
     fn write(&mut self, number: &AtomicU64) -> io::Result<()> {
         pause(&mut self.random, 6);
-        let mut kind = self.random.u8(..if self.is_own { 9 } else { 6 });
-        if let Ok(k) = std::env::var("KINDS") {
-            let ks: Vec<u8> = k.split(',').map(|k| k.parse().unwrap()).collect();
-            if !ks.contains(&kind) {
-                kind = ks[kind as usize % ks.len()];
-            }
-        }
+        let kind = self.random.u8(..if self.is_own { 9 } else { 6 });
         if kind == 0 {
             let line = format!("{}\n", self.token(number, HOW[kind as usize]));
             return fs::OpenOptions::new()
