@@ -61,12 +61,16 @@ impl Place {
         }
     }
 
-    async fn try_start(&self, server: &Double, config: SyncConfig) -> Result<Agent, EngineError> {
+    /// Takes what a session tells.
+    fn sink(&self) -> ProgressSink {
         let notes = Arc::clone(&self.notes);
-        let sink: ProgressSink = Arc::new(move |progress| notes.lock().unwrap().push(progress));
-        let session = Session::start_with(config, sink, Arc::new(server.clone())).await?;
-        let handle = session.handle();
-        Ok(Agent { session, handle })
+        Arc::new(move |progress| notes.lock().unwrap().push(progress))
+    }
+
+    async fn try_start(&self, server: &Double, config: SyncConfig) -> Result<Agent, EngineError> {
+        let server = Arc::new(server.clone());
+        let session = Session::start_with(config, self.sink(), server).await?;
+        Ok(Agent::on(session))
     }
 
     async fn start(&self, server: &Double, direction: Direction) -> Agent {
@@ -116,6 +120,11 @@ impl Place {
 }
 
 impl Agent {
+    fn on(session: Session) -> Self {
+        let handle = session.handle();
+        Self { session, handle }
+    }
+
     async fn barrier(&self) -> Report {
         self.handle
             .barrier(Instant::now() + Duration::from_secs(10))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,7 +15,7 @@ use uspark_shared::codec::message::SyncMessage;
 use uspark_shared::diff::diff;
 use uspark_shared::id::{BlobHash, DocId, DocumentName};
 use uspark_shared::path::FilePath;
-use uspark_shared::replica::{ClientId, ProjectEdit, ProjectReplica, TextReplica};
+use uspark_shared::replica::{Applied, ClientId, ProjectEdit, ProjectReplica, TextReplica};
 use uspark_shared::schema::{Entry, TextVersion};
 use uspark_shared::seed::seed_update;
 
@@ -52,6 +53,10 @@ pub struct Seen {
     pub uploads: Vec<u64>,
     /// Blobs fetched.
     pub downloads: usize,
+    /// Paths whose file or link was removed.
+    pub removals: Vec<String>,
+    /// When the last update came in, as soon as it was read.
+    pub last: Option<Instant>,
 }
 
 const PROJECT: &str = "p";
@@ -181,6 +186,7 @@ impl Double {
     async fn serve(self, id: u64, mut frames: mpsc::Receiver<Vec<u8>>) {
         let mut by: HashMap<String, Option<String>> = HashMap::new();
         while let Some(frame) = frames.recv().await {
+            let now = Instant::now();
             let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap()
             else {
                 continue;
@@ -223,10 +229,11 @@ impl Double {
                     let taken = !world.read_only;
                     if taken {
                         let applied = match &doc {
-                            None => world.project().apply(update).unwrap(),
+                            None => world.apply(update),
                             Some(doc) => world.text(doc).apply(update).unwrap(),
                         };
                         if applied.new {
+                            world.seen.last = Some(now);
                             let by = by.get(&name).cloned().flatten();
                             world.seen.updates.push((name.clone(), update.len(), by));
                             world.broadcast(doc.as_ref(), update, Some(id));
@@ -260,6 +267,18 @@ impl Double {
 impl World {
     fn project(&self) -> &ProjectReplica {
         self.project.as_ref().unwrap()
+    }
+
+    /// Takes in a client's edit of the project.
+    fn apply(&mut self, update: &[u8]) -> Applied {
+        let applied = self.project().apply_project(update).unwrap();
+        for change in applied.files {
+            let was_file = change.before.is_some_and(|entry| entry["dir"].is_null());
+            if was_file && change.after.is_none() {
+                self.seen.removals.push(change.key);
+            }
+        }
+        applied.applied
     }
 
     fn edit(&mut self, edits: &[ProjectEdit]) {

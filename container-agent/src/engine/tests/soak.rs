@@ -1,5 +1,7 @@
 //! Long tests of single sessions: see `uspark_tests::Row` and `make soak`.
 
+mod trees;
+
 use uspark_tests::Row;
 
 use super::*;
