@@ -1,5 +1,7 @@
 //! From "something may have changed" to what is there.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
@@ -15,8 +17,12 @@ use crate::journal::Base;
 use crate::rules::is_temporary;
 use crate::watch::{Dirty, Urgency};
 
-/// Looks at a file that somebody is writing before it is read although it is not closed.
-const PATIENT_LOOKS: u32 = 2;
+/// How long a file is waited for that somebody is writing, before it is read although it is not
+/// closed.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a text that is written anew: half of it would be an edit that deletes the other
+/// half.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Takes in a report of the watcher.
@@ -37,6 +43,10 @@ impl Engine {
         work.by = by;
         work.by_named_call = by_named_call;
         work.ignored = ignored;
+        if urgency == Urgency::Now {
+            // Whoever wrote it has closed it: who writes it now is somebody else.
+            work.busy_since = None;
+        }
         if moved_from.is_some() {
             work.moved_from = moved_from;
         }
@@ -104,15 +114,19 @@ impl Engine {
         };
         // A watch tells when a file is closed; without one there is no use in waiting.
         let watched = self.config.direction == Direction::Both;
+        let waited = work.busy_since.map(|since| since.elapsed());
+        let waited = waited.unwrap_or_default();
+        let if_written = match base.and_then(grown_from) {
+            _ if !watched => IfWritten::Read,
+            _ if waited < PATIENCE => IfWritten::Wait,
+            Some(grown) if waited < LONG_PATIENCE => grown,
+            _ => IfWritten::Read,
+        };
         let look = Look {
             path: path.clone(),
             known: base.and_then(|base| base.print),
             wants_text: base.is_some_and(|base| base.entry.doc().is_some()),
-            if_written: if work.busy_looks < PATIENT_LOOKS && watched {
-                IfWritten::Wait
-            } else {
-                IfWritten::Read
-            },
+            if_written,
             base: seed,
             origin,
         };
@@ -146,7 +160,7 @@ impl Engine {
         }
         let seen = match seen {
             Ok(Seen::Busy) => {
-                work.busy_looks += 1;
+                work.busy_since.get_or_insert_with(Instant::now);
                 work.view = None;
                 let why = "it is being written".to_owned();
                 return self.trouble(path, why, Again::Later);
@@ -172,7 +186,7 @@ impl Engine {
             Ok(seen) => seen,
         };
         let (view, text) = view_of(seen, is_text, base.as_ref());
-        work.busy_looks = 0;
+        work.busy_since = None;
         work.kept_base = false;
         work.trouble = None;
         self.retry_below(path);
@@ -214,6 +228,12 @@ impl Engine {
     pub(super) fn settle(&mut self, path: &FilePath) {
         self.works.rest(path);
     }
+}
+
+/// How a text that may only have grown is read.
+fn grown_from(base: &Base) -> Option<IfWritten> {
+    base.entry.doc()?;
+    Some(IfWritten::ReadGrown(base.print?.size, base.hash?))
 }
 
 /// What was seen, for the planner, and its text. What is the same as the base is as the base says.

@@ -13,15 +13,20 @@ use uspark_shared::text::utf16_len;
 /// Insertions shorter than this, in UTF-16 units without blanks, are too common to be recognised.
 const TELLING: u32 = 4;
 
-/// Whether `now` takes back in full what made `after` of `before`.
+/// Whether `now` takes back in full what made `after` of `before`; one or more write-backs did.
 pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
     let change = diff(before, after);
+    if change.is_empty() {
+        return false;
+    }
     let (from_before, from_after) = (cost(&diff(before, now)), cost(&diff(after, now)));
     if from_after >= from_before + cost(&change) {
         return true;
     }
     // The cheapest edits may borrow letters from one another: what was brought tells more.
-    let brought = change.iter().map(|edit| edit.insert.trim());
+    let brought = change
+        .iter()
+        .flat_map(|edit| edit.insert.lines().map(str::trim));
     let mut telling = brought.filter(|text| utf16_len(text) >= TELLING).peekable();
     let absent = |text: &str| now.matches(text).count() <= before.matches(text).count();
     from_before < from_after && telling.peek().is_some() && telling.all(absent)

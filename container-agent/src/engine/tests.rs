@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 use super::*;
 use double::Double;
 
+/// What a barrier may take.
+const SOON: Duration = Duration::from_secs(10);
+
 /// A workspace.
 struct Place {
     dir: tempfile::TempDir,
@@ -126,14 +129,17 @@ impl Agent {
     }
 
     async fn barrier(&self) -> Report {
-        self.handle
-            .barrier(Instant::now() + Duration::from_secs(10))
-            .await
+        self.handle.barrier(Instant::now() + SOON).await
     }
 
     /// A barrier that must pass.
     async fn equal(&self) -> Report {
-        let report = self.barrier().await;
+        self.equal_within(SOON).await
+    }
+
+    /// A barrier that must pass, for more than a moment's work.
+    async fn equal_within(&self, time: Duration) -> Report {
+        let report = self.handle.barrier(Instant::now() + time).await;
         assert!(report.is_equal(), "{report:#?}");
         report
     }
@@ -144,7 +150,6 @@ impl Agent {
     }
 
     /// Ends as kill -9 does, as far as a task can: nothing is said or written any more.
-    #[allow(dead_code)]
     async fn kill(self) {
         drop(self.session);
         // The loop ends before the lock is free for the next session.

@@ -55,8 +55,6 @@ struct Past {
     at: u64,
     /// The text before it.
     before: String,
-    /// The text after it.
-    after: String,
     /// The shadow before it.
     state: Vec<u8>,
 }
@@ -224,8 +222,10 @@ impl TextDocument {
     /// The state that whoever wrote these bytes had read, if it is not the shadow's.
     fn seen_by_writer_of(&mut self, bytes: &str, now: u64) -> Option<Vec<u8>> {
         self.past.retain(|past| is_recent(past.at, now));
-        let unseen = |past: &&Past| takes_back(&past.before, &past.after, bytes);
-        let oldest = self.past.iter().rev().take_while(unseen).last()?;
+        let shadow = self.shadow.text();
+        let unseen = |past: &&Past| takes_back(&past.before, &shadow, bytes);
+        // The oldest: a later one may have brought back what the writer itself had displaced.
+        let oldest = self.past.iter().find(unseen)?;
         Some(oldest.state.clone())
     }
 
@@ -258,13 +258,8 @@ impl TextDocument {
         let shadow = (self.shadow.text(), self.shadow.state());
         let (before, state) = self.displaced.take().unwrap_or(shadow);
         self.shadow.apply(update)?;
-        self.past.push_back(Past {
-            at,
-            before,
-            after: self.shadow.text(),
-            state,
-        });
-        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.after.len()).sum::<usize>();
+        self.past.push_back(Past { at, before, state });
+        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.before.len()).sum::<usize>();
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
             self.past.pop_front();
         }
@@ -437,6 +432,31 @@ mod tests {
         agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
         let text = agent.snapshot().unwrap().unwrap().text;
         assert_eq!(text, "typed\na\nraced\nlater\n");
+    }
+
+    #[test]
+    fn who_reads_what_was_displaced_may_write_after_it_was_written_back_too() {
+        let (mut agent, mut person) = (seeded(1, "a\n"), seeded(2, "a\n"));
+        agent.receive(&person.wrote("typed\na\n")).unwrap();
+        let first = agent.snapshot().unwrap().unwrap();
+        let raced = agent.edit_of_displaced("a\nraced\n", client(9), NOW);
+        person.receive(&raced.unwrap().unwrap()).unwrap();
+        person.catch_up().unwrap();
+        agent.follow(&first.update, first.version, NOW).unwrap();
+        let typed = person.wrote("typed\na\nraced\ntyped later\n");
+        agent.receive(&typed).unwrap();
+        let second = agent.snapshot().unwrap().unwrap();
+        agent.follow(&second.update, second.version, NOW).unwrap();
+        let stale = "a\nraced\nlater\n";
+        agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
+        let text = agent.snapshot().unwrap().unwrap().text;
+        for word in ["typed", "raced", "later", "typed later"] {
+            assert_eq!(
+                text.lines().filter(|line| *line == word).count(),
+                1,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -67,8 +67,8 @@ pub(super) struct Work {
     pub taking: Option<TempName>,
     /// The file of the document was to be renamed here, and could not be.
     pub rename_tried: bool,
-    /// How often it was found being written, in a row.
-    pub busy_looks: u32,
+    /// Since when it was found being written, by somebody who has not closed it.
+    pub busy_since: Option<Instant>,
     /// Why it is not done.
     pub trouble: Option<Trouble>,
     /// How often it failed since it was last at rest.

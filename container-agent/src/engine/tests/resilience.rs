@@ -67,40 +67,6 @@ async fn a_killed_session_is_gone_on_from_the_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_echoed() {
-    let server = Double::new();
-    for n in 0..50 {
-        server.text_file(&format!("d{}/f{n}", n % 5), &format!("{n}\n"));
-        server.binary_file(&format!("b{n}"), &[0, n]);
-    }
-    server.type_into("d1/f1", |t| format!("{t}typed\n"));
-    let place = Place::new();
-    let agent = place.watch(&server).await;
-    for n in 0..50 {
-        server.type_into(&format!("d{}/f{n}", n % 5), |t| format!("{t}typed\n"));
-    }
-    agent.equal().await;
-    place.sh("find . -type f -not -path './.uspark/*' | xargs touch");
-    agent.equal().await;
-    let mtime = |path: &str| {
-        std::fs::metadata(place.at(path))
-            .unwrap()
-            .modified()
-            .unwrap()
-    };
-    let touched = mtime("d2/f2");
-    agent.finish().await;
-    let agent = place.watch(&server).await;
-    agent.finish().await;
-    let seen = server.seen();
-    assert!(
-        seen.updates.is_empty() && seen.uploads.is_empty(),
-        "{seen:?}"
-    );
-    assert_eq!(mtime("d2/f2"), touched);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_edit_is_a_small_update_also_after_a_restart() {
     let server = Double::new();
     let text: String = (0..4000)
@@ -347,6 +313,38 @@ async fn a_blob_that_is_not_there_yet_holds_up_nothing_else() {
     server.blob(&[9, 0]);
     agent.equal().await;
     assert_eq!(std::fs::read(place.at("late")).unwrap(), [9, 0]);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_is_written_anew_is_read_once_it_is_closed() {
+    use std::io::Write as _;
+    let server = Double::new();
+    server.text_file("f", "one\ntwo\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let mut file = std::fs::File::create(place.at("f")).unwrap();
+    file.write_all(b"one\n").unwrap();
+    place.sh("chmod 600 f");
+    server.type_into("f", |text| text.replace("two", "two typed"));
+    let report = agent.barrier().await;
+    let told = |pending: &Pending| pending.why.contains("written");
+    assert!(report.pending.iter().any(told), "{report:#?}");
+    assert_eq!(server.updates(), 0);
+    file.write_all(b"two\nthree\n").unwrap();
+    drop(file);
+    agent.equal().await;
+    assert_eq!(server.text("f"), "one\ntwo typed\nthree\n");
+    // What only grows is a log: it is read although it is open.
+    let mut log = std::fs::File::options()
+        .append(true)
+        .open(place.at("f"))
+        .unwrap();
+    log.write_all(b"four\n").unwrap();
+    place.sh("chmod 644 f");
+    eventually("the log", || server.text("f").ends_with("four\n")).await;
+    drop(log);
+    agent.equal().await;
     agent.finish().await;
 }
 
