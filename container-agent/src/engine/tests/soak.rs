@@ -1,6 +1,9 @@
 //! Long tests of single sessions: see `uspark_tests::Row` and `make soak`.
 
+mod quiet;
+mod speed;
 mod trees;
+mod words;
 
 use uspark_tests::Row;
 

@@ -47,11 +47,7 @@ async fn lost_events_lose_no_file_and_delete_none() {
     ));
 }
 
-fn assert_same(
-    there: &BTreeMap<String, String>,
-    here: &BTreeMap<String, String>,
-    what: &str,
-) {
+fn assert_same(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>, what: &str) {
     let differs: Vec<_> = there
         .keys()
         .chain(here.keys())
