@@ -174,6 +174,15 @@ impl Double {
         self.world().project().entry(&path.parse().unwrap())
     }
 
+    /// The path of a document, by its name on the wire; the project's own is nothing.
+    pub fn path_of(&self, document: &str) -> String {
+        let name = document.parse::<DocumentName>().unwrap().text;
+        let entries = self.world().project().entries();
+        let at = |(_, entry): &&(FilePath, Entry)| entry.doc() == name.as_ref();
+        let found = entries.iter().find(|entry| name.is_some() && at(entry));
+        found.map_or_else(String::new, |(path, _)| path.to_string())
+    }
+
     /// Every path with its content: text, binary hash, link or directory.
     pub fn tree(&self) -> BTreeMap<String, String> {
         let mut world = self.world();

@@ -1,5 +1,8 @@
 //! Long tests of single sessions: see `uspark_tests::Row` and `make soak`.
 
+mod calls;
+mod copies;
+mod ignored;
 mod quiet;
 mod speed;
 mod trees;
