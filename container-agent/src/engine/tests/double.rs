@@ -111,6 +111,20 @@ impl Double {
             .edit(&[ProjectEdit::SetFile(path.parse().unwrap(), entry)]);
     }
 
+    /// Sets a key that need not be a path, as only somebody who means harm does.
+    pub fn set_raw(&self, key: &str, entry: Entry) {
+        let path = "x".repeat(key.len()).parse().unwrap();
+        let author = ProjectReplica::new(ClientId::from_random(random()));
+        let mut update = author.edit(&[ProjectEdit::SetFile(path, entry)]).unwrap();
+        let place = "x".repeat(key.len()).into_bytes();
+        let at = update.windows(key.len()).position(|bytes| bytes == place);
+        let at = at.expect("the key is in the update");
+        update[at..at + key.len()].copy_from_slice(key.as_bytes());
+        let mut world = self.world();
+        world.apply(&update);
+        world.broadcast(None, &update, None);
+    }
+
     pub fn edit(&self, edits: &[ProjectEdit]) {
         self.world().edit(edits);
     }

@@ -230,8 +230,32 @@ async fn a_hostile_project_reaches_nothing_outside() {
     server.set("l5", link(".git/hooks"));
     server.set("good", link("d/f"));
     server.text_file("d/f", "fine");
+    // Good where it lies, and not where its directory goes to, there or here.
+    server.set("one/two/there", link("../../d/f"));
+    server.set("three/four/here", link("../../d/f"));
+    let beside = format!("../{}-up", place.dir.path().file_name().unwrap().display());
+    let deep = format!("d/../{beside}");
+    let above = outside.path().join("above").display().to_string();
+    let keys = [
+        &beside,
+        &deep,
+        &above,
+        "a\0b",
+        "a//b",
+        ".git/hooks/x",
+        ".GIT/x",
+        "d/.Git/x",
+        ".uspark/x",
+    ];
+    let text = server.entry("d/f").unwrap();
+    for key in keys {
+        server.set_raw(key, text.clone());
+    }
     let agent = place.start(&server, Direction::Both).await;
     agent.barrier().await;
+    server.remove("one/two/there");
+    server.set("there", link("../../d/f"));
+    place.sh("mv three/four/here here");
     server.text_file("good/f", "through a link");
     let soon = Instant::now() + Duration::from_secs(1);
     let report = agent.handle.barrier(soon).await;
@@ -244,10 +268,16 @@ async fn a_hostile_project_reaches_nothing_outside() {
     assert_eq!(place.read("d/f"), "fine");
     assert_eq!(place.read("good"), "fine");
     let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
-    for path in ["l1", "l2", "d/l3", "l4", "l5"] {
+    for path in ["l1", "l2", "d/l3", "l4", "l5", "there"] {
         assert!(refused.contains(&path), "{path}: {report:#?}");
         assert!(std::fs::symlink_metadata(place.at(path)).is_err());
     }
+    for key in keys {
+        assert!(refused.contains(&key), "{key}: {report:#?}");
+        assert!(key.contains('\0') || !place.at(key).exists(), "{key}");
+    }
+    assert!(refused.contains(&"here") && server.entry("here").is_none());
+    assert!(!place.at(".git").exists() && !place.at(".GIT").exists());
     let files: Vec<_> = std::fs::read_dir(outside.path())
         .unwrap()
         .flatten()

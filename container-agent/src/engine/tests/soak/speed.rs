@@ -32,8 +32,9 @@ async fn a_closed_file_is_on_the_socket_at_once_and_in_the_journal_before() {
         let new = text.replacen(&line, &format!("edit {n:04}"), 1);
         let mut file = std::fs::File::create(place.at("f")).unwrap();
         file.write_all(new.as_bytes()).unwrap();
-        drop(file);
+        // Before and not after: whom the close wakes may run first.
         let closed = Instant::now();
+        drop(file);
         eventually("the update", || server.updates() > n).await;
         let came = server.seen().last.unwrap();
         took.push(came.saturating_duration_since(closed));
