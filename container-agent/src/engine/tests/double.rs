@@ -30,6 +30,8 @@ pub struct Double(Arc<Mutex<World>>);
 struct World {
     project: Option<ProjectReplica>,
     texts: HashMap<DocId, TextReplica>,
+    /// Seeds of the texts made here: to look for each among all entries would take long.
+    seeds: HashMap<DocId, BlobHash>,
     blobs: HashMap<BlobHash, Vec<u8>>,
     sockets: HashMap<u64, Socket>,
     next_socket: u64,
@@ -144,6 +146,7 @@ impl Double {
     pub fn text_file(&self, path: &str, text: &str) -> DocId {
         let doc = DocId::from_random(random());
         let seed = self.blob(text.as_bytes());
+        self.world().seeds.insert(doc.clone(), seed);
         self.set(
             path,
             Entry::Text {
@@ -341,11 +344,12 @@ impl World {
     fn text(&mut self, doc: &DocId) -> &TextReplica {
         if !self.texts.contains_key(doc) {
             let text = TextReplica::new(ClientId::from_random(random()));
-            let entries = self.project().entries();
-            let seed = entries.iter().find_map(|(_, entry)| match entry {
-                Entry::Text { doc: d, seed, .. } if d == doc => Some(*seed),
+            let in_entry = |(_, entry): (FilePath, Entry)| match entry {
+                Entry::Text { doc: d, seed, .. } if d == *doc => Some(seed),
                 _ => None,
-            });
+            };
+            let seed = self.seeds.get(doc).copied();
+            let seed = seed.or_else(|| self.project().entries().into_iter().find_map(in_entry));
             if let Some(seed) = seed {
                 let content = String::from_utf8(self.blobs[&seed].clone()).unwrap();
                 text.apply(&seed_update(doc, &seed, &content)).unwrap();
