@@ -39,11 +39,7 @@ struct World {
     read_only: bool,
     denied: bool,
     seen: Seen,
-    on_update: Option<OnUpdate>,
 }
-
-/// Looks at every update of a text before it is taken.
-type OnUpdate = Box<dyn Fn(&[u8]) + Send>;
 
 struct Socket {
     sender: Sender<Result<Vec<u8>, String>>,
@@ -91,11 +87,6 @@ impl Double {
 
     pub fn set_denied(&self) {
         self.world().denied = true;
-    }
-
-    /// Has every update of a text looked at as it comes in.
-    pub fn on_update(&self, look: impl Fn(&[u8]) + Send + 'static) {
-        self.world().on_update = Some(Box::new(look));
     }
 
     /// How many updates changed something.
@@ -237,7 +228,6 @@ impl Double {
             }
             let name = address.as_str().to_owned();
             let doc = name.parse::<DocumentName>().unwrap().text;
-            let is_update = matches!(message, CollabMessage::Sync(SyncMessage::Update(_)));
             match message {
                 CollabMessage::Auth(ClientAuth::Token { .. }) if world.denied => {
                     let denied = ServerAuth::PermissionDenied {
@@ -268,9 +258,6 @@ impl Double {
                 }
                 CollabMessage::Sync(SyncMessage::Step2(update) | SyncMessage::Update(update)) => {
                     let taken = !world.read_only;
-                    if let (true, true, Some(look)) = (is_update, doc.is_some(), &world.on_update) {
-                        look(update);
-                    }
                     if taken {
                         let applied = match &doc {
                             None => world.apply(update),
