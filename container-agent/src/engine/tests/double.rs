@@ -43,6 +43,7 @@ struct World {
 
 struct Socket {
     sender: Sender<Result<Vec<u8>, String>>,
+    frames: mpsc::WeakSender<Vec<u8>>,
     follows: bool,
 }
 
@@ -87,6 +88,18 @@ impl Double {
 
     pub fn set_denied(&self) {
         self.world().denied = true;
+    }
+
+    /// Frames that are on a socket and have not been read.
+    pub fn unread(&self) -> usize {
+        let world = self.world();
+        let frames = world
+            .sockets
+            .values()
+            .filter_map(|socket| socket.frames.upgrade());
+        frames
+            .map(|frames| frames.max_capacity() - frames.capacity())
+            .sum()
     }
 
     /// How many updates changed something.
@@ -413,6 +426,7 @@ impl Server for Double {
                     id,
                     Socket {
                         sender,
+                        frames: outgoing.downgrade(),
                         follows: false,
                     },
                 );
