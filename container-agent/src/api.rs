@@ -6,6 +6,7 @@
 //! server's own address and nowhere else, so redirects are not followed.
 
 mod error;
+pub mod manifest;
 mod tls;
 
 use std::time::Duration;
@@ -14,12 +15,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, RANGE};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, RANGE};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::Deserialize;
 use url::Url;
 use uspark_shared::id::{BlobHash, ProjectId};
 
+use self::manifest::Manifest;
 use crate::config::{Secret, ServerUrl};
 
 pub use error::{ApiError, Refusal};
@@ -120,7 +122,12 @@ impl Api {
     /// Asks what the token is for: `GET /api/tokens/self`.
     pub async fn token_info(&self) -> Result<TokenInfo, ApiError> {
         let call = self.server.call(["api", "tokens", "self"]);
-        let answer = self.send(self.request(Method::GET, call)).await?;
+        let answer = self.send(self.request(Method::GET, call)).await;
+        let answer = answer.map_err(|error| match error.refusal() {
+            // Every uspark server has this call.
+            Some(Refusal::NotFound) => self.malformed("it has no tokens"),
+            _ => error,
+        })?;
         self.json(answer).await
     }
 
@@ -139,6 +146,17 @@ impl Api {
         let version = header_text(answer.headers(), "x-version");
         let update = self.body(answer, MAX_PROJECT_BYTES).await?;
         Ok(ProjectUpdate { update, version })
+    }
+
+    /// Fetches what `project` has at each path, all texts settled.
+    pub async fn manifest(&self, project: &ProjectId) -> Result<Manifest, ApiError> {
+        let call = self.server.call(["api", "projects", project.as_str()]);
+        let request = self.request(Method::GET, call);
+        let answer = self
+            .send(request.header(ACCEPT, "application/json"))
+            .await?;
+        let body = self.body(answer, MAX_PROJECT_BYTES).await?;
+        serde_json::from_slice(&body).map_err(|error| self.malformed(error))
     }
 
     /// Checks that the token may read `project`, without fetching it.

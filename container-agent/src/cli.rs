@@ -11,6 +11,7 @@ mod agent;
 pub mod args;
 mod auth;
 mod copy;
+mod diff;
 mod failure;
 mod keeper;
 mod output;
@@ -47,6 +48,7 @@ pub async fn execute(cli: Cli) -> u8 {
         Command::Watch(given) => watch::watch(given, output).await,
         Command::WatchClaude(given) => watch::watch_claude(given, output).await,
         Command::Run(given) => run::run(given, output).await,
+        Command::Diff(given) => diff::diff(given, output).await,
         Command::Status(given) => status::status(given, output).await,
     };
     done.unwrap_or_else(|failure| output.conclude("", json!({}), Some(failure)))

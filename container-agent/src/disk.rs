@@ -143,6 +143,14 @@ impl Root {
         rustix::fs::stat(&self.path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.id)
     }
 
+    /// Whether anything is at a path, a link included.
+    pub fn has(&self, path: &FilePath) -> bool {
+        let found = self
+            .parent(path)
+            .and_then(|parent| rustix::fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW));
+        found.is_ok()
+    }
+
     /// Lists a directory; the root when `None`. `Ok(None)` when it is no directory (any more).
     pub fn list(&self, directory: Option<&FilePath>) -> Result<Option<Vec<Listed>>, DiskError> {
         let shown = || directory.map_or_else(|| ".".into(), FilePath::to_string);

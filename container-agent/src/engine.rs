@@ -21,9 +21,12 @@
 mod agreed;
 mod barrier;
 mod config;
+mod deletions;
 mod documents;
+mod guard;
 mod jobs;
 mod look;
+mod one_way;
 pub mod plan;
 mod project;
 mod recover;
@@ -39,7 +42,7 @@ mod wire;
 mod work;
 mod write;
 
-pub use config::{Direction, Limits, Progress, ProgressSink, SyncConfig, ToolCall};
+pub use config::{Direction, Limits, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
 pub use report::{Conflict, LinkState, Pending, Report, Skipped, Status};
 pub use session::{EngineError, Session, SessionHandle};
 

@@ -5,6 +5,7 @@ pub mod claude;
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod compare;
 pub mod config;
 pub mod control;
 pub mod disk;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use container_agent::cli::{self, Cli};
 use tracing_subscriber::EnvFilter;
+use uspark_shared::printable::OneLine;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -42,6 +43,7 @@ fn trace_to_stderr(verbose: bool) {
     let filter = EnvFilter::try_from_env("USPARK_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_writer(|| OneLine(std::io::stderr()))
         .init();
 }

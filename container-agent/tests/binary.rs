@@ -8,6 +8,8 @@
 
 #[path = "binary/auth.rs"]
 mod auth;
+#[path = "binary/mass_delete.rs"]
+mod mass_delete;
 #[path = "binary/run.rs"]
 mod run;
 #[path = "binary/sandbox.rs"]

@@ -6,6 +6,8 @@
 
 mod rebase;
 
+use std::ops::Range;
+
 use imara_diff::{Algorithm, Diff, InternedInput};
 
 pub use rebase::rebase;
@@ -46,6 +48,29 @@ pub fn diff(old: &str, new: &str) -> Vec<TextEdit> {
     edits.done
 }
 
+/// The runs of lines of `old` that `new` has others for: pairs of which one may be empty.
+pub fn replaced_lines<'a>(old: &'a str, new: &'a str) -> Vec<(&'a str, &'a str)> {
+    let hunks = line_hunks(old, new).into_iter();
+    hunks
+        .map(|(before, after)| (&old[before], &new[after]))
+        .collect()
+}
+
+/// Where the lines differ, in bytes of the old and of the new text.
+fn line_hunks(old: &str, new: &str) -> Vec<(Range<usize>, Range<usize>)> {
+    let input = InternedInput::new(old, new);
+    let mut diff = Diff::compute(Algorithm::Histogram, &input);
+    diff.postprocess_lines(&input);
+    let (old_starts, new_starts) = (line_starts(old), line_starts(new));
+    let of = |starts: &[usize], range: Range<u32>| {
+        starts[range.start as usize]..starts[range.end as usize]
+    };
+    let hunks = diff.hunks();
+    hunks
+        .map(|hunk| (of(&old_starts, hunk.before), of(&new_starts, hunk.after)))
+        .collect()
+}
+
 /// Collects edits while walking over the old text.
 struct Edits {
     done: Vec<TextEdit>,
@@ -78,16 +103,8 @@ impl Edits {
     }
 
     fn by_lines(&mut self, old: &str, new: &str) {
-        let input = InternedInput::new(old, new);
-        let mut diff = Diff::compute(Algorithm::Histogram, &input);
-        diff.postprocess_lines(&input);
-        let (old_starts, new_starts) = (line_starts(old), line_starts(new));
         let mut kept_from = 0;
-        for hunk in diff.hunks() {
-            let of = |starts: &[usize], range: &std::ops::Range<u32>| {
-                starts[range.start as usize]..starts[range.end as usize]
-            };
-            let (before, after) = (of(&old_starts, &hunk.before), of(&new_starts, &hunk.after));
+        for (before, after) in line_hunks(old, new) {
             self.keep(&old[kept_from..before.start]);
             kept_from = before.end;
             self.hunk(&old[before], &new[after]);
@@ -118,7 +135,7 @@ impl Edits {
         input.update_before(old_words.iter().copied());
         input.update_after(new_words.iter().copied());
         let diff = Diff::compute(Algorithm::Histogram, &input);
-        let mut hunks = Vec::<(std::ops::Range<u32>, std::ops::Range<u32>)>::new();
+        let mut hunks = Vec::<(Range<u32>, Range<u32>)>::new();
         let len = |from: u32, to: u32| -> u32 {
             old_words[from as usize..to as usize]
                 .iter()
@@ -135,7 +152,7 @@ impl Edits {
             }
         }
         let mut kept_from = 0;
-        let join = |words: &[&str], range: std::ops::Range<u32>| {
+        let join = |words: &[&str], range: Range<u32>| {
             words[range.start as usize..range.end as usize].concat()
         };
         for (before, after) in hunks {

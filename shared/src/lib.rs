@@ -9,6 +9,7 @@ pub mod codec;
 pub mod diff;
 pub mod id;
 pub mod path;
+pub mod printable;
 pub mod replica;
 pub mod schema;
 pub mod seed;

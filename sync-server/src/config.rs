@@ -1,11 +1,16 @@
 //! What an operator chooses, on the command line or in the environment.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::builder::RangedU64ValueParser;
+
 use crate::project::Timing;
 
+const ABOUT: &str =
+    "The uspark sync server: projects as Yjs documents and blobs, for editors and coding agents";
 const EXAMPLES: &str = "\
 Examples:
   sync-server                                        serve on 127.0.0.1:4400 from ./uspark-data
@@ -15,11 +20,17 @@ Examples:
 Logs go to stderr; USPARK_LOG chooses what (`USPARK_LOG=debug`, `USPARK_LOG=sync_server=trace`).
 SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on disk anyway.";
 
+/// The least and the most that may be chosen. An update has to carry what a person pastes, a blob the
+/// longest text of 4 MiB; more than memory or a disk holds is a slip of the pen.
+const UPDATE_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
+const BLOB_RANGE: RangeInclusive<u64> = 4 << 20..=1 << 40;
+const OUTBOX_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
 /// How a server is started.
 ///
 /// No `Debug`: it may hold a secret.
 #[derive(Clone, clap::Parser)]
-#[command(name = "sync-server", version, about = "The uspark sync server", after_help = EXAMPLES)]
+#[command(name = "sync-server", version, about = ABOUT, long_about = None, after_help = EXAMPLES)]
 pub struct Config {
     /// Where to listen; port 0 takes any free one
     #[arg(
@@ -64,14 +75,17 @@ pub struct Limits {
     /// Largest update of a document, by PATCH or on a socket, in bytes
     #[arg(long, env = "USPARK_MAX_UPDATE_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = Limits::default().max_update_bytes)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(UPDATE_RANGE))]
     pub max_update_bytes: u64,
     /// Largest blob or file, in bytes
     #[arg(long, env = "USPARK_MAX_BLOB_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = Limits::default().max_blob_bytes)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(BLOB_RANGE))]
     pub max_blob_bytes: u64,
     /// Document updates that may wait for one slow socket, in bytes; more become one difference
     #[arg(long, env = "USPARK_OUTBOX_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = Limits::default().outbox_bytes)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(OUTBOX_RANGE))]
     pub outbox_bytes: usize,
 }
 
@@ -134,6 +148,24 @@ mod tests {
         assert_eq!(config.data, PathBuf::from("./uspark-data"));
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.limits.max_update_bytes, 67_108_864);
+    }
+
+    #[test]
+    fn the_help_speaks_to_an_operator() {
+        let help = Config::command().render_long_help().to_string();
+        assert!(help.starts_with("The uspark sync server"), "{help}");
+    }
+
+    #[test]
+    fn absurd_limits_are_refused() {
+        for flag in ["--max-update-bytes", "--max-blob-bytes", "--outbox-bytes"] {
+            for (bytes, fine) in [("0", false), ("1", false), ("4194304", true)] {
+                let parsed = Config::try_parse_from(["sync-server", flag, bytes]);
+                assert_eq!(parsed.is_ok(), fine, "{flag} {bytes}");
+            }
+            let most = u64::MAX.to_string();
+            assert!(Config::try_parse_from(["sync-server", flag, &most]).is_err());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
     reason = "this is the command line"
 )]
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -13,6 +13,7 @@ use sync_server::{Config, Running, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use uspark_shared::printable::OneLine;
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
@@ -31,8 +32,9 @@ fn main() -> ExitCode {
         }
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter);
-    let colours = io::stderr().is_terminal();
-    log.with_ansi(colours).with_writer(io::stderr).init();
+    log.with_ansi(false)
+        .with_writer(|| OneLine(io::stderr()))
+        .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("the system gives no threads: {error}"), None),
@@ -75,9 +77,13 @@ async fn run(config: Config) -> ExitCode {
 fn announce(server: &Running) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {}", server.url())?;
-    if let Some(path) = server.admin_token_file() {
-        writeln!(out, "admin token: {}", server.admin_token().reveal())?;
-        writeln!(out, "saved in {}", path.display())?;
+    match (server.admin_token_file(), server.is_first_start()) {
+        (Some(path), true) => {
+            writeln!(out, "admin token: {}", server.admin_token().reveal())?;
+            writeln!(out, "saved in {}", path.display())?;
+        }
+        (Some(path), false) => writeln!(out, "the admin token is in {}", path.display())?,
+        (None, _) => {}
     }
     out.flush()
 }

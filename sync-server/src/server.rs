@@ -186,6 +186,11 @@ impl Running {
         self.admin.file.as_deref()
     }
 
+    /// Whether that token was made now: it is shown once.
+    pub fn is_first_start(&self) -> bool {
+        self.admin.is_new
+    }
+
     /// Stops serving, then stores what is left, within 5 s. What takes longer is told and left.
     pub async fn stop(self) {
         self.state.stopping.cancel();

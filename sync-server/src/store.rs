@@ -171,6 +171,12 @@ pub enum StoreError {
         /// The data directory.
         place: String,
     },
+    /// It is no directory.
+    #[error("{place} is no directory, and none can be made there")]
+    NoDirectory {
+        /// What is there, or lies below what is there.
+        place: String,
+    },
     /// Anything else the system said.
     #[error("{place}: {detail}")]
     Failed {
@@ -196,6 +202,7 @@ impl StoreError {
             Self::InUse { .. } => {
                 Some("stop the other server, or choose another place with --data")
             }
+            Self::NoDirectory { .. } => Some("name a directory with --data, or one to be made"),
             Self::Failed { .. } => None,
         }
     }

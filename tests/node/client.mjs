@@ -9,6 +9,7 @@ import { serve } from './lines.mjs'
 import { documentCommands } from './document.mjs'
 
 const SYNC = 0
+const STEP1 = 0
 const UPDATE = 2
 
 const [, , url, token] = process.argv
@@ -23,10 +24,16 @@ function connect (opened) {
     constructor (...args) {
       super(...args)
       this.on('message', data => {
-        const update = updateIn(new Uint8Array(data))
-        if (update === null) return
-        opened.updates.push(update.length)
-        echoed = Math.max(echoed, Y.parseUpdateMeta(update).to.get(opened.doc.clientID) ?? 0)
+        const { type, content } = syncMessage(new Uint8Array(data))
+        let has
+        if (type === UPDATE) {
+          opened.updates.push(content.length)
+          has = Y.parseUpdateMeta(content).to
+        } else if (type === STEP1) {
+          // After a lost connection: what it echoed and we missed.
+          has = Y.decodeStateVector(content)
+        } else return
+        echoed = Math.max(echoed, has.get(opened.doc.clientID) ?? 0)
         opened.changed()
       })
     }
@@ -41,6 +48,7 @@ function connect (opened) {
   return {
     synced: () => provider.synced,
     saved: () => echoed === Y.getState(opened.doc.store, opened.doc.clientID),
+    unsaved: () => `${echoed} of ${Y.getState(opened.doc.store, opened.doc.clientID)}`,
     closed: () => closed,
     disconnect: () => provider.disconnect(),
     reconnect: () => provider.connect(),
@@ -48,11 +56,11 @@ function connect (opened) {
   }
 }
 
-/** The Yjs update in a y-protocols Update message; null for every other message. */
-function updateIn (frame) {
+/** The type and content of a y-protocols sync message; neither for every other message. */
+function syncMessage (frame) {
   const decoder = decoding.createDecoder(frame)
-  if (decoding.readVarUint(decoder) !== SYNC || decoding.readVarUint(decoder) !== UPDATE) return null
-  return decoding.readVarUint8Array(decoder)
+  if (decoding.readVarUint(decoder) !== SYNC) return {}
+  return { type: decoding.readVarUint(decoder), content: decoding.readVarUint8Array(decoder) }
 }
 
 const { commands, end } = documentCommands(connect)

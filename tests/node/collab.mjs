@@ -35,9 +35,14 @@ function connect (opened) {
   return {
     synced: () => provider.synced,
     saved: () => !provider.hasUnsyncedChanges,
+    unsaved: () => `${provider.unsyncedChanges} changes, ${provider.synced ? '' : 'not '}synced, ${provider.isAuthenticated ? '' : 'not '}authenticated`,
     closed: () => closed,
     send: payload => provider.sendStateless(JSON.stringify(payload)),
-    disconnect: () => socket.disconnect(),
+    // Asked to connect while it is closing, the provider would stay away for good.
+    disconnect: () => new Promise(resolve => {
+      socket.on('disconnect', resolve)
+      socket.disconnect()
+    }),
     reconnect: () => socket.connect(),
     destroy: () => provider.destroy()
   }

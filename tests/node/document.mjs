@@ -83,7 +83,7 @@ export function documentCommands (connect) {
     },
     waitSaved: request => {
       const opened = document(request)
-      return opened.until(() => opened.provider.saved(), request.timeout, () => 'not saved')
+      return opened.until(() => opened.provider.saved(), request.timeout, () => `not saved: ${opened.provider.unsaved()}`)
     },
     waitClosed: async request => {
       const opened = document(request)
@@ -133,6 +133,29 @@ export function documentCommands (connect) {
         await new Promise(resolve => setTimeout(resolve, request.pause ?? 5))
       }
     },
+    // Puts line after line somewhere between the lines, a transaction each, a breath between some of them.
+    scatter: async request => {
+      const opened = document(request)
+      const random = numbers(request.seed)
+      for (const line of request.lines) {
+        const content = opened.text.toString()
+        const found = content.indexOf('\n', Math.floor(random() * content.length))
+        opened.text.insert(found + 1, line + '\n')
+        if (random() < 0.3) await new Promise(resolve => setTimeout(resolve, random() * request.pause))
+      }
+    },
+    // Deletes every line that the pattern matches.
+    deleteLines: request => {
+      const { doc, text } = document(request)
+      const lines = text.toString().split(/(?<=\n)/)
+      doc.transact(() => {
+        for (let at = 0; lines.length > 0;) {
+          const line = lines.shift()
+          if (new RegExp(request.pattern).test(line)) text.delete(at, line.length)
+          else at += line.length
+        }
+      })
+    },
     waitText: async request => {
       const opened = document(request)
       const missing = () => [request.contains ?? []].flat().filter(part => !opened.text.toString().includes(part))
@@ -169,6 +192,16 @@ export function documentCommands (connect) {
   }
   const end = () => { for (const opened of open.values()) opened.close() }
   return { commands, end }
+}
+
+/** Numbers from 0 to 1 that only the seed decides (mulberry32, public domain). */
+function numbers (seed) {
+  return () => {
+    seed = (seed + 0x6D2B79F5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
 }
 
 function shortened (text) {

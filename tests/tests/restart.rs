@@ -146,3 +146,79 @@ fn a_command_is_never_stopped_by_a_server_that_is_away() {
     assert_eq!(project.text("c.txt").unwrap(), "more\n");
     workspace.equals(&project).unwrap();
 }
+
+/// Ends the server, has `uspark` begin, and starts the server again when it says that it is away.
+#[track_caller]
+fn began_without(server: &mut Server, workspace: &Workspace, arguments: &[&str]) -> Running {
+    server.terminate().expect_code(0);
+    let running = workspace.start(arguments);
+    eventually(SOON, || {
+        ensure!(
+            running.stderr().contains("the server is away"),
+            "{}",
+            running.stderr()
+        );
+        Ok(())
+    });
+    server.restart();
+    running
+}
+
+#[test]
+fn commands_wait_for_a_server_that_is_starting_again() {
+    let mut server = Server::start();
+    let project = server.project();
+    project.put("a.txt", "text\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    let run = ["run", "--", "test", "-e", "a.txt"];
+    // Nothing is known here yet: the command has nothing to run on before the first pull.
+    began_without(&mut server, &workspace, &run)
+        .wait()
+        .expect_code(0);
+    project.put("b.txt", "more\n");
+    workspace.write("c.txt", "mine\n");
+    for arguments in [["pull"], ["push"]] {
+        began_without(&mut server, &workspace, &arguments)
+            .wait()
+            .expect_code(0);
+    }
+    workspace.equals(&project).unwrap();
+}
+
+#[test]
+fn a_known_workspace_is_worked_on_while_the_server_is_away() {
+    let mut server = Server::start();
+    let project = server.project();
+    project.put("a.txt", "text\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    workspace.run(&["pull"]).expect_code(0);
+    server.terminate().expect_code(0);
+    let ended = workspace
+        .run(&[
+            "run",
+            "--sync-timeout",
+            "1",
+            "--",
+            "sh",
+            "-c",
+            "echo more >> a.txt; echo new > b.txt",
+        ])
+        .expect_code(1);
+    for said in [
+        "the command runs on what is here",
+        "the server is away",
+        "kept in .uspark",
+    ] {
+        assert!(ended.stderr.contains(said), "{said}: {ended}");
+    }
+    server.restart();
+    workspace.run(&["push"]).expect_code(0);
+    assert_eq!(project.text("a.txt").unwrap(), "text\nmore\n");
+    workspace.equals(&project).unwrap();
+
+    // Its own code is still the command's.
+    server.terminate().expect_code(0);
+    workspace
+        .run(&["run", "--sync-timeout", "0", "--", "sh", "-c", "exit 7"])
+        .expect_code(7);
+}

@@ -73,7 +73,6 @@ async fn a_refusal_carries_what_the_server_says() {
     for (status, refusal, transient) in [
         (401, Refusal::Unauthorised, false),
         (403, Refusal::Forbidden, false),
-        (404, Refusal::NotFound, false),
         (413, Refusal::TooLarge, false),
         (429, Refusal::Later, true),
         (503, Refusal::Later, true),

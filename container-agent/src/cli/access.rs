@@ -1,11 +1,18 @@
 //! Whether the token may do what a command is about to do, asked before anything is begun: one
 //! clear refusal instead of many pending paths.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
 use uspark_shared::id::ProjectId;
 
 use super::failure::Failure;
+use super::output::{say, span};
 use super::place::Connection;
 use crate::api::{Access, ApiError, Refusal, TokenInfo};
+
+/// First and longest wait before a server that is away is asked again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 
 /// Why a command may not begin.
 #[derive(Debug)]
@@ -16,12 +23,46 @@ pub enum Denied {
     ForGood(Failure),
 }
 
-/// Asks the server whether the token reaches `project`, and far enough.
-pub async fn check(
+/// [`check`], again and again while the server is away, for at most `patience`.
+pub async fn check_within(
+    patience: Duration,
     connection: &Connection,
     project: &ProjectId,
     need: Access,
 ) -> Result<(), Denied> {
+    let deadline = Instant::now() + patience;
+    let mut wait = RETRY.0;
+    let mut denied = check(connection, project, need).await;
+    while let Err(Denied::ForNow(failure)) = &denied {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        if wait == RETRY.0 {
+            say(format_args!(
+                "uspark: the server is away, trying again for {}: {}\n",
+                // In whole seconds, and never none.
+                span(Duration::from_secs_f64(left.as_secs_f64().ceil())),
+                failure.in_one_line()
+            ));
+        }
+        sleep(wait.min(left)).await;
+        wait = (wait * 2).min(RETRY.1);
+        let again = timeout_at(deadline + RETRY.0, check(connection, project, need)).await;
+        denied = match again {
+            Ok(Ok(())) => {
+                say("uspark: the server is back\n");
+                Ok(())
+            }
+            Ok(denied) => denied,
+            Err(_) => break,
+        };
+    }
+    denied
+}
+
+/// Asks the server whether the token reaches `project`, and far enough.
+async fn check(connection: &Connection, project: &ProjectId, need: Access) -> Result<(), Denied> {
     let api = connection.api()?;
     let (token, found) = tokio::join!(api.token_info(), api.check_project(project));
     suits(&token?, project, need).map_err(Denied::ForGood)?;
@@ -48,6 +89,15 @@ fn suits(token: &TokenInfo, project: &ProjectId, need: Access) -> Result<(), Fai
         );
     }
     Ok(())
+}
+
+impl Denied {
+    /// What it says.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::ForNow(failure) | Self::ForGood(failure) => failure,
+        }
+    }
 }
 
 impl From<ApiError> for Denied {

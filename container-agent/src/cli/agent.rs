@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use uspark_shared::path::FilePath;
 
-use crate::control::message::Identity;
+use crate::control::message::{Identity, Reason};
 use crate::control::{Agent, ReportView, StatusView, ToolStart};
-use crate::engine::{SessionHandle, ToolCall};
+use crate::engine::{MassDelete, SessionHandle, ToolCall};
 
 /// Answers on the control socket.
 #[derive(Clone)]
@@ -34,10 +34,16 @@ impl Agent for SessionAgent {
         StatusView::new(&self.identity, self.handle.status().await)
     }
 
-    async fn barrier(&self, timeout: Duration) -> ReportView {
+    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
         // Longer than a day is for ever; the addition must not overflow.
         let timeout = timeout.min(Duration::from_secs(24 * 3600));
-        self.handle.barrier(Instant::now() + timeout).await.into()
+        let deadline = Instant::now() + timeout;
+        self.handle.barrier_with(deadline, mass_delete).await.into()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let unknown = self.handle.unknown(paths).await;
+        unknown.into_iter().map(Reason::from).collect()
     }
 
     fn tool_started(&self, call: ToolStart) {

@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use uspark_shared::id::ProjectId;
 
 use crate::config::{Secret, ServerUrl};
+use crate::engine::MassDelete;
 
 /// Keeps a directory and a project on a uspark server equal while a coding agent works in it.
 #[derive(Debug, Parser)]
@@ -66,7 +67,15 @@ Examples:
   uspark pull                               again: the project is remembered
   uspark pull src/one-file.js docs          one file and one directory
 
-Files changed on both sides are merged. What only this directory has stays.")]
+Files changed on both sides are merged. What only this directory has stays, and is counted: `uspark
+push` sends it. If most files were deleted in the project at once, these deletions are held;
+--allow-mass-delete lets them pass.
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything came over,
+`equal` only when nothing differs the other way either; `notPushed` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pulled all the same.
+
+Exits with 1 when something could not be pulled or a path names nothing.")]
     Pull(Transfer),
     /// Bring the project up to the workspace: everything, or only some paths
     #[command(after_help = "\
@@ -75,7 +84,17 @@ Examples:
   uspark push src/one-file.js
 
 Files changed on both sides are merged. On the server only what this directory had, and has deleted
-since, is deleted.")]
+since, is deleted. What only the server has changed is counted: `uspark pull` brings it.
+
+If most files are gone from this directory, their deletions are held: bring the files back or, if it is
+meant, let them pass, also where an agent is at work:
+  uspark push --allow-mass-delete
+
+--json prints {changes, unknown, report}. In the report `done` is true when everything was sent,
+`equal` only when nothing differs the other way either; `notPulled` names what does. `unknown` are
+paths that name nothing here or in the project; the others are pushed all the same.
+
+Exits with 1 when something could not be pushed or a path names nothing.")]
     Push(Transfer),
     /// Keep workspace and project equal until stopped
     #[command(after_help = "\
@@ -101,6 +120,9 @@ Variables:
   USER_PROMPT        the prompt, when there is neither --prompt nor a command
   ANTHROPIC_API_KEY  Claude Code's key; CLAUDE_API_KEY is passed on under this name
 
+While the server is away a workspace that was synced before is used as it is: the command runs, and
+what it changes is sent when the server is back, or by the next `uspark push`, `watch` or `run`.
+
 Exits with the command's own code; with 1 if that was 0 and the last sync failed.")]
     Run(Run),
     /// Say what the agent of this workspace is doing
@@ -109,6 +131,19 @@ Examples:
   uspark status
   uspark status --wait --sync-timeout 10    until all is equal, for 10 s at most")]
     Status(Status),
+    /// Show what differs between workspace and project now, as changes from project to workspace
+    #[command(after_help = "\
+Examples:
+  uspark diff                               everything, as git shows it
+  uspark diff src/one-file.js docs --stat   one file and one directory, in numbers
+  uspark diff | patch -R -p1                undo here what the project has not
+  uspark diff --exit-code >/dev/null || uspark push
+
+`+` is what only the workspace has, `-` what only the project has. Of binary files the sizes are
+shown. It only reads, and works beside an agent: what that is about to sync may be shown. Exits with
+0 whenever the two could be compared; with --exit-code with 1 if they differ. A failure is 1 as well,
+with an error on standard error.")]
+    Diff(Diff),
 }
 
 /// The commands about tokens.
@@ -176,8 +211,8 @@ pub struct Place {
     /// The workspace; else the current directory
     #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
     pub workspace: Option<PathBuf>,
-    /// How long to wait at the end for the last sync, and before that while nothing moves: seconds,
-    /// or 500ms, 60s, 5m
+    /// How long to wait at the end for the last sync, before that while nothing moves, and for a
+    /// server that is away: seconds, or 500ms, 60s, 5m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = parse_timeout)]
     pub sync_timeout: Duration,
 }
@@ -194,6 +229,20 @@ pub struct Target {
     /// Which server, as whom.
     #[command(flatten)]
     pub connection: Connection,
+    /// Let deletions pass also when they are more than half of all files at once (and ten or more);
+    /// else they are held, and all other changes go on
+    #[arg(long)]
+    pub allow_mass_delete: bool,
+}
+
+impl Target {
+    /// What becomes of too many deletions at once.
+    pub fn mass_delete(&self) -> MassDelete {
+        match self.allow_mass_delete {
+            true => MassDelete::Passes,
+            false => MassDelete::Held,
+        }
+    }
 }
 
 /// What `pull` and `push` take.
@@ -244,12 +293,36 @@ pub struct Run {
 /// What `status` takes.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Wait until workspace and project are equal; exit with 1 if they are not in time
+    /// Wait until workspace and project are equal, for an agent that is just starting too; exit with
+    /// 1 if they are not in time
     #[arg(long)]
     pub wait: bool,
     /// Which directory.
     #[command(flatten)]
     pub place: Place,
+}
+
+/// What `diff` takes.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Files or directories, relative to the current directory; everything if none is named
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<OsString>,
+    /// Show only how many lines of each file differ
+    #[arg(long)]
+    pub stat: bool,
+    /// Exit with 1 if anything differs
+    #[arg(long)]
+    pub exit_code: bool,
+    /// The project; remembered in the workspace
+    #[arg(long, value_name = "ID", env = "PROJECT_ID")]
+    pub project_id: Option<ProjectId>,
+    /// The workspace; else the current directory
+    #[arg(long, value_name = "DIR", env = "WORKSPACE_PATH")]
+    pub workspace: Option<PathBuf>,
+    /// Which server, as whom.
+    #[command(flatten)]
+    pub connection: Connection,
 }
 
 impl Cli {
@@ -335,6 +408,8 @@ mod tests {
             "pull --project-id p --all",
             "push --project-id p src/one-file.js other",
             "push --project-id p --all",
+            "push --allow-mass-delete",
+            "run --allow-mass-delete -- make clean",
             "push",
             "watch --project-id p",
             "watch-claude --project-id p --stream-output",
@@ -342,6 +417,8 @@ mod tests {
             "run --project-id p -- npm run --json",
             "status --wait --sync-timeout 5 --json",
             "--json --verbose status",
+            "diff",
+            "diff --project-id p src --stat --exit-code --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -352,7 +429,7 @@ mod tests {
         for line in [
             "",
             "fly",
-            "diff",
+            "diff --allow-mass-delete",
             "pull --project-id ../x",
             "pull --all src",
             "pull --server ftp://x",

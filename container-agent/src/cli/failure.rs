@@ -3,8 +3,10 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io;
 
 use serde_json::{Value, json};
+use uspark_shared::printable::printable;
 
 use crate::api::{ApiError, Refusal};
 use crate::command::CommandError;
@@ -70,12 +72,13 @@ impl Failure {
 
     /// Takes an error's own words for the message, and what lies beneath it for the cause.
     fn of(error: &dyn Error) -> Self {
+        let message = error.to_string();
         let mut cause = String::new();
         let mut below = error.source();
         while let Some(error) = below {
             let said = error.to_string();
             // Libraries repeat the inner error in the outer one; the words count once.
-            if !cause.contains(&said) {
+            if !message.contains(&said) && !cause.contains(&said) {
                 let separator = if cause.is_empty() { "" } else { ": " };
                 let _ = write!(cause, "{separator}{said}");
             }
@@ -83,16 +86,45 @@ impl Failure {
         }
         Self {
             cause: (!cause.is_empty()).then_some(cause),
-            ..Self::new(error.to_string())
+            ..Self::new(message)
+        }
+    }
+
+    fn of_api(error: &ApiError, hint: String) -> Self {
+        Self {
+            cause: error.cause(),
+            ..Self::new(error.to_string()).hint(hint)
+        }
+    }
+
+    /// The message and the cause, for a sentence about them.
+    pub fn in_one_line(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
         }
     }
 
     /// The lines for a person.
     pub fn lines(&self) -> String {
-        let mut lines = format!("error: {}\n", self.message);
-        for (name, text) in [("cause", &self.cause), ("hint", &self.hint)] {
-            if let Some(text) = text {
-                let _ = writeln!(lines, "{name}: {text}");
+        let message = Some(&self.message);
+        let parts = [
+            ("error", message),
+            ("cause", self.cause.as_ref()),
+            ("hint", self.hint.as_ref()),
+        ];
+        let mut lines = String::new();
+        for (name, text) in parts {
+            for (number, line) in text
+                .into_iter()
+                .flat_map(|text| text.split('\n').enumerate())
+            {
+                let name = if number == 0 {
+                    format!("{name}: ")
+                } else {
+                    String::new()
+                };
+                let _ = writeln!(lines, "{name}{}", printable(line));
             }
         }
         lines
@@ -120,6 +152,9 @@ impl From<clap::Error> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
+            ConfigError::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                "something else has the name of a directory there: move it away".into()
+            }
             ConfigError::Io { .. } => "check who owns it and what its permissions are".into(),
             ConfigError::Malformed { path, .. } => {
                 format!("mend it or remove it: rm {}", path.display())
@@ -138,7 +173,15 @@ impl From<ApiError> for Failure {
             ApiError::Request { .. } | ApiError::Silent { .. } => {
                 "is `sync-server` running there? Name another with --server or USPARK_SERVER"
             }
-            ApiError::Malformed { .. } => "is it a uspark server? Name another with --server",
+            ApiError::Malformed { server, .. } => match server.strip_suffix("/api") {
+                Some(address) => {
+                    return Self::of_api(
+                        &error,
+                        format!("name the server without `/api`: {address}"),
+                    );
+                }
+                None => "is it a uspark server? Name another with --server",
+            },
             ApiError::Refused { refusal, .. } => match refusal {
                 Refusal::Unauthorised => {
                     "log in with a token that is valid: uspark auth login --token …"
@@ -152,13 +195,15 @@ impl From<ApiError> for Failure {
             },
         };
         let said = match &error {
+            // Its own words are for those who write requests.
+            ApiError::Refused {
+                refusal: Refusal::Unauthorised,
+                ..
+            } => None,
             ApiError::Refused { hint, .. } => hint.clone(),
             _ => None,
         };
-        Self {
-            cause: error.cause(),
-            ..Self::new(error.to_string()).hint(said.unwrap_or_else(|| usual.into()))
-        }
+        Self::of_api(&error, said.unwrap_or_else(|| usual.into()))
     }
 }
 
@@ -170,7 +215,14 @@ impl From<ControlError> for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Self::of(&error).hint("USPARK_LOG=debug shows what led to it")
+        let hint = match &error {
+            EngineError::Refused(_) => {
+                "`uspark auth login --token …` takes a token that is valid, `uspark auth status` says \
+                 what this one is for; what is not sent is kept in .uspark"
+            }
+            _ => "USPARK_LOG=debug shows what led to it",
+        };
+        Self::of(&error).hint(hint)
     }
 }
 
@@ -196,10 +248,9 @@ impl From<CommandError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::super::args::Cli;
     use super::*;
+    use crate::disk::DiskError;
 
     #[test]
     fn the_thing_the_cause_and_the_next_step_have_a_line_each() {
@@ -215,6 +266,36 @@ mod tests {
              hint: check who owns it and what its permissions are\n"
         );
         assert_eq!(failure.json()["exit"], 1);
+    }
+
+    #[test]
+    fn a_cause_that_the_message_names_is_not_said_again() {
+        let failure = Failure::from(EngineError::Disk(DiskError::Io {
+            action: "use",
+            path: "/w/.uspark".into(),
+            source: io::Error::from_raw_os_error(20),
+        }));
+        assert_eq!(failure.lines().matches("Not a directory").count(), 1);
+    }
+
+    #[test]
+    fn no_part_of_it_commands_the_terminal() {
+        let failure = Failure::new("a\u{1b}[2J").cause("x\n  y\r").hint("h");
+        assert_eq!(
+            failure.lines(),
+            "error: a\\u{1b}[2J\ncause: x\n  y\\r\nhint: h\n"
+        );
+    }
+
+    #[test]
+    fn an_address_with_the_calls_in_it_is_told_to_be_shorter() {
+        let odd = |server: &str| ApiError::Malformed {
+            server: server.into(),
+            reason: "x".into(),
+        };
+        let hint = |server| Failure::from(odd(server)).hint.unwrap();
+        assert!(hint("http://h:1/api").contains("without `/api`: http://h:1"));
+        assert!(hint("http://h:1").contains("is it a uspark server"));
     }
 
     #[test]

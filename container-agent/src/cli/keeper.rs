@@ -13,11 +13,13 @@ use super::agent::SessionAgent;
 use super::args;
 use super::failure::Failure;
 use super::place::{Connection, Workspace};
-use super::progress::{Change, Changes, Reporter};
+use super::progress::{Changes, Listed, Reporter};
 use crate::api::Access;
-use crate::control::message::Identity;
+use crate::control::message::{Identity, Reason};
 use crate::control::{ControlClient, ControlError, ControlServer, ReportView};
-use crate::engine::{Direction, EngineError, Limits, Session, SessionHandle, SyncConfig};
+use crate::engine::{
+    Direction, EngineError, Limits, MassDelete, Session, SessionHandle, SyncConfig,
+};
 
 /// How often a workspace that another command holds is tried again: a lock tells nobody that it
 /// is free.
@@ -32,6 +34,8 @@ pub struct Wanted {
     pub direction: Direction,
     /// Only these paths; everything when empty.
     pub paths: Vec<FilePath>,
+    /// What becomes of too many deletions at once.
+    pub mass_delete: MassDelete,
     /// The run that it is, if it is one.
     pub run: Option<String>,
     /// What a server that cannot be reached means.
@@ -43,11 +47,17 @@ pub struct Wanted {
 /// What a server that cannot be reached at the start means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreachable {
-    /// The command fails.
-    Fails,
+    /// It is tried again for as long as the command has patience; then the command fails.
+    Retry,
     /// The session goes on trying.
-    IsAwaited,
+    Await,
+    /// In a workspace that knows its project the session works with what is there; in any other it
+    /// is as [`Self::Retry`].
+    DoWithout,
 }
+
+/// How long a server is waited for that can be done without: as long as one takes to start again.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// How a command will sync, as far as that is known without the network.
 #[derive(Debug)]
@@ -72,6 +82,8 @@ pub struct Own {
     /// Only long sessions answer others: a `pull` is over soon, and they wait for it.
     control: Option<ControlServer>,
     reporter: Reporter,
+    /// The server is away, and the session works with what it remembers.
+    is_alone: bool,
 }
 
 /// How a command's sync ended.
@@ -79,8 +91,8 @@ pub struct Own {
 pub struct Finished {
     /// What the last barrier found.
     pub report: ReportView,
-    /// Every path that changed sides, if this process kept a list.
-    pub changes: Vec<Change>,
+    /// Every path that changed, if this process kept a list.
+    pub changes: Listed,
 }
 
 impl Plan {
@@ -95,19 +107,42 @@ impl Plan {
     /// Carries the plan out: from here on workspace and project are kept equal.
     pub async fn start(self, workspace: &Workspace, wanted: Wanted) -> Result<Keeper, Failure> {
         let connection = match self {
-            Self::Ask(client) => return Ok(Keeper::Other(client)),
+            Self::Ask(mut client) => {
+                client.set_mass_delete(wanted.mass_delete);
+                return Ok(Keeper::Other(client));
+            }
             Self::Be(connection) => connection,
         };
         let need = match wanted.direction {
             Direction::Pull => Access::Read,
             Direction::Push | Direction::Both => Access::Write,
         };
-        match access::check(&connection, &workspace.project, need).await {
-            Ok(()) => {}
-            Err(Denied::ForNow(_)) if wanted.unreachable == Unreachable::IsAwaited => {}
-            Err(Denied::ForNow(failure) | Denied::ForGood(failure)) => return Err(failure),
+        let (unreachable, patience) = (wanted.unreachable, wanted.patience);
+        let began = Instant::now();
+        let check =
+            |patience| access::check_within(patience, &connection, &workspace.project, need);
+        let first = match unreachable {
+            Unreachable::Retry => patience,
+            Unreachable::Await => Duration::ZERO,
+            Unreachable::DoWithout => patience.min(RESTART),
+        };
+        let is_away = match check(first).await {
+            Ok(()) => false,
+            Err(Denied::ForNow(_)) if unreachable != Unreachable::Retry => true,
+            Err(denied) => return Err(denied.failure()),
+        };
+        let mut keeper = take(workspace, connection.clone(), wanted).await?;
+        if let Keeper::Own(own) = &mut keeper
+            && is_away
+            && unreachable == Unreachable::DoWithout
+        {
+            own.is_alone = own.session.knows_project();
+            if !own.is_alone {
+                let left = patience.saturating_sub(began.elapsed());
+                check(left).await.map_err(Denied::failure)?;
+            }
         }
-        take(workspace, connection, wanted).await
+        Ok(keeper)
     }
 }
 
@@ -120,8 +155,21 @@ impl Keeper {
         }
     }
 
-    /// Waits until workspace and project are equal, for as long as something moves: gives up
-    /// after `patience` without any progress.
+    /// Whether the server was away at the start and is done without.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Self::Own(own) if own.is_alone)
+    }
+
+    /// Waits until the server refuses this process's session for good; for ever if it does not.
+    pub async fn refused(&self) {
+        match self {
+            Self::Own(own) => own.session.refused().await,
+            Self::Other(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until everything is brought over, for as long as something moves: gives up after
+    /// `patience` without any progress.
     pub async fn settle(&mut self, patience: Duration) -> Result<ReportView, Failure> {
         let mut before = None;
         loop {
@@ -130,10 +178,21 @@ impl Keeper {
                 Self::Own(own) => own.reporter.advances(),
                 Self::Other(_) => report.sent + report.received,
             };
-            if report.equal || before == Some(now) {
+            if report.done || before == Some(now) {
                 return Ok(report);
             }
             before = Some(now);
+        }
+    }
+
+    /// Which of `paths` name nothing that is synced, and why. To be asked after a barrier.
+    pub async fn unknown(&mut self, paths: Vec<FilePath>) -> Result<Vec<Reason>, Failure> {
+        match self {
+            Self::Own(own) => {
+                let unknown = own.session.handle().unknown(paths).await;
+                Ok(unknown.into_iter().map(Reason::from).collect())
+            }
+            Self::Other(client) => Ok(client.unknown(paths).await?),
         }
     }
 
@@ -146,7 +205,7 @@ impl Keeper {
             Self::Other(mut client) => {
                 return Ok(Finished {
                     report: client.barrier(timeout).await?,
-                    changes: Vec::new(),
+                    changes: Listed::new(),
                 });
             }
         };
@@ -200,10 +259,10 @@ async fn take(
     wanted: Wanted,
 ) -> Result<Keeper, Failure> {
     let is_long = wanted.direction == Direction::Both;
-    let changes = if is_long {
-        Changes::Counted
-    } else {
-        Changes::Listed
+    let changes = match wanted.direction {
+        Direction::Pull => Changes::Here,
+        Direction::Push => Changes::There,
+        Direction::Both => Changes::Counted,
     };
     let reporter = Reporter::start(changes).map_err(|error| {
         Failure::new("cannot start a thread")
@@ -218,6 +277,7 @@ async fn take(
         root: workspace.root.clone(),
         direction: wanted.direction,
         paths: wanted.paths,
+        mass_delete: wanted.mass_delete,
         run: wanted.run,
         who: host_name(),
         limits: Limits::default(),
@@ -228,7 +288,8 @@ async fn take(
             Err(EngineError::Locked) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(client) = running(workspace).await? {
+        if let Some(mut client) = running(workspace).await? {
+            client.set_mass_delete(config.mass_delete);
             return Ok(Keeper::Other(client));
         }
         if Instant::now() >= deadline {
@@ -258,10 +319,12 @@ async fn take(
         session,
         control,
         reporter,
+        is_alone: false,
     })))
 }
 
-fn busy(root: &Path) -> Failure {
+/// A command has the workspace that answers no questions.
+pub fn busy(root: &Path) -> Failure {
     Failure::new(format!(
         "another uspark command is at work in {}",
         root.display()

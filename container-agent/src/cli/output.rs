@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use uspark_shared::printable::printable;
 
 use super::failure::Failure;
 use crate::control::ReportView;
@@ -12,6 +13,10 @@ use crate::control::message::Reason;
 
 /// How many paths of a list are shown to a person; a machine gets them all.
 const SHOWN_PATHS: usize = 20;
+
+/// What to do about deletions that are held.
+const HELD: &str = "bring the files back; or, if it is meant, let the deletions pass: \
+    `uspark push --allow-mass-delete`, or `uspark pull` for what was deleted in the project";
 
 /// Where a command's result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,7 @@ pub fn warnings(report: &ReportView) -> String {
 
 /// Why workspace and project are not equal, as a failure.
 pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
+    let hint = if report.held > 0 { HELD } else { hint };
     let count = report.pending.len();
     let pending = list("  ", &reasons(&report.pending));
     Failure {
@@ -133,17 +139,12 @@ fn reasons(reasons: &[Reason]) -> Vec<String> {
     reasons.iter().map(line).collect()
 }
 
-fn list(prefix: &str, lines: &[String]) -> String {
+/// So many lines as a person reads, each after `prefix`; of the others the number.
+pub fn list(prefix: &str, lines: &[String]) -> String {
     let mut text: String = lines
         .iter()
         .take(SHOWN_PATHS)
-        // A name may hold anything; a terminal must not obey it.
-        .map(|line| {
-            format!(
-                "{prefix}{}\n",
-                line.escape_debug().to_string().replace("\\'", "'")
-            )
-        })
+        .map(|line| format!("{prefix}{}\n", printable(line)))
         .collect();
     if lines.len() > SHOWN_PATHS {
         text += &format!("{prefix}and {} more\n", lines.len() - SHOWN_PATHS);

@@ -47,9 +47,17 @@ pub enum Missing {
 impl Workspace {
     /// Finds out from the flags, the variables and what is remembered.
     pub fn find(target: &args::Target, missing: Missing) -> Result<Self, Failure> {
-        let current = current_directory()?;
         let named = target.project_id.as_ref();
-        let workspace = target.place.workspace.as_deref();
+        Self::at(named, target.place.workspace.as_deref(), missing)
+    }
+
+    /// [`Self::find`] from the two flags that it looks at.
+    pub fn at(
+        named: Option<&ProjectId>,
+        workspace: Option<&Path>,
+        missing: Missing,
+    ) -> Result<Self, Failure> {
+        let current = current_directory()?;
         let root = find_root(workspace, &current, named.is_some(), missing)?;
         let mirror = WorkspaceConfig::of(&root).read()?;
         Ok(Self {

@@ -3,6 +3,7 @@
 //! The engine's loop only notes it down here; a thread of its own prints, so that a terminal that
 //! has been stopped with Ctrl-S stops nothing but the printing.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use uspark_shared::path::FilePath;
+use uspark_shared::printable::printable;
 
 use super::output::{of, say};
 use crate::engine::{Progress, ProgressSink};
 
 /// How often the bar moves: as fast as the eye follows.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a line is written where there is no terminal, while there is something to say.
+/// How often at most a line is written where there is no terminal, and how long something must be
+/// left to be worth one.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Messages kept for the printer; the rest is counted. A flood tells a person nothing more.
 const MAX_WAITING_NOTES: usize = 100;
@@ -28,14 +32,9 @@ pub struct Reporter {
     printer: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
-/// How a change is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// `+` for a path that was brought up to the other side, `-` for one removed there.
-    pub sign: char,
-    /// The path.
-    pub path: String,
-}
+/// Paths that changed, each once, with `+` for one that was brought up to the other side and `-` for
+/// one that was removed there.
+pub type Listed = BTreeMap<FilePath, char>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,19 +46,23 @@ struct State {
     notes: Vec<String>,
     /// Messages that found no room.
     dropped: usize,
-    /// What happened, when it is to be listed at the end.
-    changes: Option<Vec<Change>>,
+    /// Which changes are listed at the end.
+    changes: Changes,
+    listed: Listed,
     offline: bool,
     /// Grows with whatever shows that the other side is alive.
     advances: u64,
 }
 
-/// What is done with each change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which changes are listed when the command ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Changes {
-    /// Listed when the command ends.
-    Listed,
-    /// Only counted: the command goes on for ever.
+    /// Those of the workspace.
+    Here,
+    /// Those of the project.
+    There,
+    /// None, they are only counted: the command goes on for ever.
+    #[default]
     Counted,
 }
 
@@ -67,7 +70,7 @@ impl Reporter {
     /// Starts to print: a bar on a terminal for what has an end, a line now and then elsewhere.
     pub fn start(changes: Changes) -> io::Result<Self> {
         let state = Arc::new(Mutex::new(State {
-            changes: (changes == Changes::Listed).then(Vec::new),
+            changes,
             ..State::default()
         }));
         let (stop, stopped) = sync_channel(0);
@@ -99,9 +102,9 @@ impl Reporter {
     }
 
     /// Prints what is left to say, and returns the changes.
-    pub fn finish(mut self) -> Vec<Change> {
+    pub fn finish(mut self) -> Listed {
         self.stop();
-        lock(&self.state).changes.take().unwrap_or_default()
+        std::mem::take(&mut lock(&self.state).listed)
     }
 
     fn stop(&mut self) {
@@ -144,10 +147,10 @@ impl State {
                 }
                 self.left = left;
             }
-            Progress::Received(path) | Progress::Sent(path) => self.change('+', path.into()),
-            Progress::RemovedHere(path) | Progress::RemovedThere(path) => {
-                self.change('-', path.into());
-            }
+            Progress::Received(path) => self.change(Changes::Here, '+', path),
+            Progress::RemovedHere(path) => self.change(Changes::Here, '-', path),
+            Progress::Sent(path) => self.change(Changes::There, '+', path),
+            Progress::RemovedThere(path) => self.change(Changes::There, '-', path),
             Progress::Conflict { path, kept } => {
                 self.say(format!(
                     "both sides changed {path}; the other version is {kept}"
@@ -157,11 +160,11 @@ impl State {
         }
     }
 
-    fn change(&mut self, sign: char, path: String) {
+    fn change(&mut self, side: Changes, sign: char, path: FilePath) {
         self.done += 1;
         self.advances += 1;
-        if let Some(changes) = &mut self.changes {
-            changes.push(Change { sign, path });
+        if self.changes == side {
+            self.listed.insert(path, sign);
         }
     }
 
@@ -177,13 +180,39 @@ impl State {
 /// The thread's own: what has been printed.
 struct Printer {
     bar: Option<ProgressBar>,
-    last_line: Instant,
-    last_done: u64,
+    pile: Pile,
+}
+
+/// What is left, for where there is no terminal: that one more file was synced is no news there, that
+/// there is still much to do after a while is.
+#[derive(Default)]
+struct Pile {
+    /// Since when there is something left and nothing was said.
+    since: Option<Instant>,
+    /// What was said last.
+    said: u64,
+}
+
+impl Pile {
+    /// A line, if there is something to say.
+    fn line(&mut self, left: u64, now: Instant) -> Option<String> {
+        if left == 0 {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now < since + LINE_EVERY || left == self.said {
+            return None;
+        }
+        (self.since, self.said) = (Some(now), left);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        Some(format!("uspark: {} to go\n", of(left, "path")))
+    }
 }
 
 impl Printer {
     fn new(changes: Changes) -> Self {
-        let has_bar = changes == Changes::Listed && io::stderr().is_terminal();
+        let has_bar = changes != Changes::Counted && io::stderr().is_terminal();
         let bar = has_bar.then(|| {
             let style = ProgressStyle::with_template("{spinner} {pos}/{len} paths {wide_bar}")
                 .expect("the template is valid");
@@ -191,8 +220,7 @@ impl Printer {
         });
         Self {
             bar,
-            last_line: Instant::now(),
-            last_done: 0,
+            pile: Pile::default(),
         }
     }
 
@@ -209,7 +237,7 @@ impl Printer {
         };
         let mut text: String = notes
             .iter()
-            .map(|note| format!("uspark: {note}\n"))
+            .map(|note| format!("uspark: {}\n", printable(note)))
             .collect();
         if dropped > 0 {
             text += &format!("uspark: and {}\n", of(dropped, "more message"));
@@ -223,11 +251,7 @@ impl Printer {
                 bar.set_position(done);
             }
             None => {
-                if done != self.last_done && self.last_line.elapsed() >= LINE_EVERY {
-                    text += &format!("uspark: {done} of {} paths\n", done + left);
-                    self.last_line = Instant::now();
-                    self.last_done = done;
-                }
+                text += &self.pile.line(left, Instant::now()).unwrap_or_default();
                 say(text);
             }
         }
@@ -246,33 +270,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_listed_in_order_and_everything_that_moves_advances() {
-        let reporter = Reporter::start(Changes::Listed).unwrap();
+    fn each_path_of_the_side_is_listed_once_and_everything_that_moves_advances() {
+        let reporter = Reporter::start(Changes::Here).unwrap();
         let sink = reporter.sink();
         sink(Progress::Left(3));
         assert_eq!(reporter.advances(), 0, "finding more to do is no advance");
         sink(Progress::Left(2));
         assert_eq!(reporter.advances(), 1);
-        sink(Progress::Received("a".parse().unwrap()));
-        sink(Progress::RemovedHere("b".parse().unwrap()));
+        sink(Progress::Received("b".parse().unwrap()));
+        sink(Progress::RemovedHere("a".parse().unwrap()));
+        sink(Progress::Received("b".parse().unwrap()));
         let moved = reporter.advances();
         sink(Progress::Offline { why: "test".into() });
         assert_eq!(reporter.advances(), moved, "being away is no advance");
         sink(Progress::Sent("c".parse().unwrap()));
         assert!(reporter.advances() > moved);
-        let listed: Vec<_> = reporter
-            .finish()
-            .into_iter()
-            .map(|c| (c.sign, c.path))
+        let listed = reporter.finish();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|(path, sign)| (path.as_str(), *sign))
             .collect();
-        assert_eq!(
-            listed,
-            [
-                ('+', "a".to_owned()),
-                ('-', "b".to_owned()),
-                ('+', "c".to_owned())
-            ]
-        );
+        assert_eq!(listed, [("a", '-'), ("b", '+')]);
     }
 
     #[test]
@@ -285,6 +303,23 @@ mod tests {
             (state.notes.len(), state.dropped),
             (MAX_WAITING_NOTES, 9_900)
         );
+    }
+
+    #[test]
+    fn without_a_terminal_only_a_pile_is_told() {
+        let (mut pile, began) = (Pile::default(), Instant::now());
+        let mut at = |seconds, left| pile.line(left, began + Duration::from_secs(seconds));
+        // File after file, for minutes.
+        for second in (0..200).step_by(2) {
+            assert_eq!(at(second, 1), None);
+            assert_eq!(at(second + 1, 0), None);
+        }
+        assert_eq!(at(300, 900), None);
+        assert_eq!(at(305, 700).as_deref(), Some("uspark: 700 paths to go\n"));
+        assert_eq!(at(306, 600), None);
+        assert_eq!(at(310, 1).as_deref(), Some("uspark: 1 path to go\n"));
+        // One that cannot be done is told once.
+        assert_eq!(at(320, 1), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
     let calls = Arc::new(ToolCalls::new(&workspace.root));
 
     let keeper = tokio::select! {
-        keeper = pull(plan, &workspace, &calls, patience) => keeper?,
+        keeper = pull(plan, &workspace, &calls, target) => keeper?,
         signal = stops.next() => {
             return Err(stopped(signal, "the first pull", "the command was not started"));
         }
@@ -47,7 +47,9 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         true => workspace.current.clone(),
         false => workspace.root.clone(),
     };
-    let status = execute(task, directory, calls, &mut stops).await?;
+    let status = execute(task, directory, Arc::clone(&calls), &mut stops).await?;
+    // As much as the agent of another process takes in time.
+    let _ = tokio::time::timeout(patience, calls.told()).await;
     let finished = tokio::select! {
         finished = keeper.finish(patience) => finished,
         signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
@@ -60,7 +62,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         Ok(finished) => {
             say(warnings(&finished.report));
             object["report"] = json!(finished.report);
-            (!finished.report.equal).then(|| not_equal(&finished.report, SPOOLED))
+            (!finished.report.done).then(|| not_equal(&finished.report, SPOOLED))
         }
     };
     let synced = output.conclude("", object, failure);
@@ -92,21 +94,27 @@ fn choose_task(prompt: Option<String>, words: Vec<std::ffi::OsString>) -> Result
     }
 }
 
-/// Brings the workspace up to the project. The sync goes on from there.
+/// Brings the workspace up to the project, unless the server is away and an earlier session did. The
+/// sync goes on from there.
 async fn pull(
     plan: Plan,
     workspace: &Workspace,
     calls: &ToolCalls,
-    patience: Duration,
+    target: &args::Target,
 ) -> Result<Keeper, Failure> {
-    let wanted = wanted("run", Some(fresh_run()), Unreachable::Fails, patience);
+    let wanted = wanted("run", target, Some(fresh_run()), Unreachable::DoWithout);
     let mut keeper = plan.start(workspace, wanted).await?;
-    let report = keeper.settle(patience).await?;
-    if !report.equal {
-        return Err(not_equal(
-            &report,
-            "the command was not started; mend this and try again",
-        ));
+    if keeper.is_alone() {
+        say(
+            "uspark: the command runs on what is here; what it changes is kept in .uspark until the \
+             server is back\n",
+        );
+    } else {
+        let report = keeper.settle(target.place.sync_timeout).await?;
+        if !report.done {
+            let hint = "the command was not started; mend this and try again";
+            return Err(not_equal(&report, hint));
+        }
     }
     attach(calls, &keeper, workspace).await?;
     Ok(keeper)

@@ -1,26 +1,38 @@
 //! `status`: what the agent of a workspace is doing.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::failure::Failure;
+use super::keeper::busy;
 use super::output::{Output, not_equal, now_ms, of, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;
 use crate::control::{ControlClient, StatusView};
+use crate::disk::state::is_locked;
 
 /// Runs `status`.
 pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> {
     let root = existing_root(given.place.workspace.as_deref())?;
     let mirror = WorkspaceConfig::of(&root).read()?;
-    let mut lines = format!("workspace  {}\n", root.display());
-    let Some(mut client) = ControlClient::connect(&root).await? else {
-        let nobody = Failure::new(format!("no agent is at work in {}", root.display()))
-            .hint("`uspark watch` starts one; `uspark pull` and `uspark push` sync once");
+    let mut lines = format!("workspace  {}\n", printable(&root.display().to_string()));
+    let began = Instant::now();
+    let patience = given.place.sync_timeout;
+    let client = match given.wait {
+        true => ControlClient::connect_soon(&root, patience).await?,
+        false => ControlClient::connect(&root).await?,
+    };
+    let Some(mut client) = client else {
+        let nobody = match is_locked(&root) {
+            true => busy(&root),
+            false => Failure::new(format!("no agent is at work in {}", root.display()))
+                .hint("`uspark watch` starts one; `uspark pull` and `uspark push` sync once"),
+        };
         if let Some(mirror) = &mirror {
             let _ = writeln!(lines, "project    {} on {}", mirror.project, mirror.server);
         }
@@ -31,7 +43,11 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         return Ok(output.conclude(&lines, object, given.wait.then_some(nobody)));
     };
     let waited = match given.wait {
-        true => Some(client.barrier(given.place.sync_timeout).await?),
+        true => Some(
+            client
+                .barrier(patience.saturating_sub(began.elapsed()))
+                .await?,
+        ),
         false => None,
     };
     let mut status = client.status().await?;
@@ -39,12 +55,14 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         status.report = report;
     }
     lines += &describe(&status);
-    let failure = (given.wait && !status.report.equal).then(|| {
-        not_equal(
-            &status.report,
-            "wait longer with --sync-timeout, or see the reasons above",
-        )
-    });
+    // A barrier that gives up before its time waits for somebody to change something.
+    let hint = match began.elapsed() < patience {
+        true => {
+            "waiting longer does not help: see to the reasons above; it is then tried by itself"
+        }
+        false => "wait longer with --sync-timeout, or see the reasons above",
+    };
+    let failure = (given.wait && !status.report.done).then(|| not_equal(&status.report, hint));
     let object = json!({"workspace": root, "agent": status,
         "project": status.project, "server": status.server});
     Ok(output.conclude(&lines, object, failure))
@@ -86,16 +104,33 @@ fn describe(status: &StatusView) -> String {
         .watches_allowed
         .map_or(String::new(), |n| format!(" of {n} allowed"));
     let _ = writeln!(lines, "watches    {}{allowed}", status.watches);
+    if report.held > 0 {
+        let held = count(report.held, "deletion");
+        let _ = writeln!(
+            lines,
+            "held       {held}; `uspark push --allow-mass-delete` lets them pass"
+        );
+    }
     for pending in &report.pending {
         let path = pending.path.as_deref().unwrap_or("project");
-        let _ = writeln!(lines, "left       {}: {}", path.escape_debug(), pending.why);
+        let _ = writeln!(
+            lines,
+            "left       {}: {}",
+            printable(path),
+            printable(&pending.why)
+        );
     }
     for skipped in &report.skipped {
         let path = skipped.path.as_deref().unwrap_or("project");
-        let _ = writeln!(lines, "not synced {}: {}", path.escape_debug(), skipped.why);
+        let _ = writeln!(
+            lines,
+            "not synced {}: {}",
+            printable(path),
+            printable(&skipped.why)
+        );
     }
     for conflict in &report.conflicts {
-        let (path, kept) = (conflict.path.escape_debug(), conflict.kept.escape_debug());
+        let (path, kept) = (printable(&conflict.path), printable(&conflict.kept));
         let _ = writeln!(lines, "conflict   {path}: the other version is {kept}");
     }
     lines

@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 use uspark_shared::path::FilePath;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::failure::Failure;
 use super::keeper::{Finished, Plan, Unreachable, Wanted};
-use super::output::{Output, not_equal, of, warnings};
+use super::output::{Output, list, not_equal, of, say, warnings};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
+use crate::control::ReportView;
+use crate::control::message::Reason;
 use crate::disk::observe::UNREADABLE;
 use crate::engine::Direction;
 
@@ -38,8 +41,9 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         command,
         direction,
         paths: named.clone(),
+        mass_delete: given.target.mass_delete(),
         run: None,
-        unreachable: Unreachable::Fails,
+        unreachable: Unreachable::Retry,
         patience,
     };
     let mut stops = Stops::listen()?;
@@ -47,33 +51,29 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         let plan = Plan::make(&workspace, &given.target.connection).await?;
         let mut keeper = plan.start(&workspace, wanted).await?;
         keeper.settle(patience).await?;
-        keeper.finish(patience).await
+        let unknown = match named.is_empty() {
+            true => Vec::new(),
+            false => keeper.unknown(named.clone()).await?,
+        };
+        Ok::<_, Failure>((keeper.finish(patience).await?, unknown))
     };
-    let finished: Finished = tokio::select! {
-        finished = work => finished?,
+    let (finished, mut unknown) = tokio::select! {
+        ended = work => ended?,
         signal = stops.next() => {
             return Err(stopped(signal, command, "the same command goes on from there"));
         }
     };
+    // What was just removed was there to be named.
+    unknown.retain(|reason| {
+        !reason
+            .path
+            .as_deref()
+            .is_some_and(|path| was(&finished, path))
+    });
 
     let report = &finished.report;
-    let failure = match report.equal {
-        true => report
-            .skipped
-            .iter()
-            .find(|skipped| {
-                let is_named = |named: &FilePath| skipped.path.as_deref() == Some(named.as_str());
-                skipped.why == UNREADABLE || named.iter().any(is_named)
-            })
-            .map(|skipped| {
-                let path = skipped.path.as_deref().unwrap_or_default();
-                Failure::new(format!("cannot {command} {path}: {}", skipped.why)).hint(
-                    match skipped.why == UNREADABLE {
-                        true => "give this user the right to read it, or name it in .usparkignore",
-                        false => "check the name, or leave it out",
-                    },
-                )
-            }),
+    let failure = match report.done {
+        true => no_such(&unknown).or_else(|| left_out(command, report, &named)),
         false => Some(not_equal(
             report,
             "what is not sent is kept in .uspark; the same command goes on from there",
@@ -82,32 +82,106 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
     let object = json!({
         "command": command,
         "project": workspace.project,
-        "changes": finished.changes.iter().map(|change| match change.sign {
-            '-' => json!({"removed": change.path}),
-            _ => json!({"path": change.path}),
+        "changes": finished.changes.iter().map(|(path, sign)| match sign {
+            '-' => json!({"removed": path}),
+            _ => json!({"path": path}),
         }).collect::<Vec<_>>(),
+        "unknown": unknown,
         "report": report,
     });
-    super::output::say(warnings(report));
-    Ok(output.conclude(&summary(way, &finished), object, failure))
+    say(warnings(report));
+    if !report.done {
+        say(list("warning: ", &whys(&unknown)));
+    }
+    let lines = summary(way, &finished, failure.is_some());
+    Ok(output.conclude(&lines, object, failure))
 }
 
-fn summary(way: Way, finished: &Finished) -> String {
-    let mut lines = String::new();
-    for change in &finished.changes {
-        let _ = writeln!(lines, "{} {}", change.sign, change.path.escape_debug());
-    }
-    let count = match way {
-        Way::Pull => finished.report.received,
-        Way::Push => finished.report.sent,
+/// Whether something at or below a path changed.
+fn was(finished: &Finished, path: &str) -> bool {
+    let below = format!("{path}/");
+    let mut changed = finished.changes.keys().map(FilePath::as_str);
+    changed.any(|changed| changed == path || changed.starts_with(&below))
+}
+
+/// Names were given that name nothing.
+fn no_such(unknown: &[Reason]) -> Option<Failure> {
+    let failure = match unknown {
+        [] => return None,
+        [one] => Failure::new(printable(&one.why)),
+        many => {
+            let failure = Failure::new(format!(
+                "{} name nothing that is synced",
+                of(many.len(), "path")
+            ));
+            failure.cause(format!("\n{}", list("  ", &whys(many)).trim_end()))
+        }
     };
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    Some(failure.hint("check the names: they are relative to the current directory"))
+}
+
+fn whys(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(|reason| reason.why.clone()).collect()
+}
+
+/// Something is not synced that was named, or that somebody will miss.
+fn left_out(command: &str, report: &ReportView, named: &[FilePath]) -> Option<Failure> {
+    let skipped = report.skipped.iter().find(|skipped| {
+        let is_named = |named: &FilePath| skipped.path.as_deref() == Some(named.as_str());
+        skipped.why == UNREADABLE || named.iter().any(is_named)
+    })?;
+    let path = printable(skipped.path.as_deref().unwrap_or_default());
+    let failure = Failure::new(format!(
+        "cannot {command} {path}: {}",
+        printable(&skipped.why)
+    ));
+    Some(failure.hint(match skipped.why == UNREADABLE {
+        true => "give this user the right to read it, or name it in .usparkignore",
+        false => "check the name, or leave it out",
+    }))
+}
+
+fn summary(way: Way, finished: &Finished, failed: bool) -> String {
+    let mut lines = String::new();
+    for (path, sign) in &finished.changes {
+        let _ = writeln!(lines, "{sign} {}", printable(path.as_str()));
+    }
+    let report = &finished.report;
+    let count = finished.changes.len();
     lines += &match (way, count) {
-        (_, 0) if !finished.report.equal => String::new(),
-        (Way::Pull, 0) => "All files are up to date\n".to_owned(),
-        (Way::Push, 0) => "No changes to push (all files are up to date)\n".to_owned(),
+        (_, 0) if failed => String::new(),
+        (Way::Pull, 0) if report.equal => "All files are up to date\n".to_owned(),
+        (Way::Push, 0) if report.equal => {
+            "No changes to push (all files are up to date)\n".to_owned()
+        }
+        (Way::Pull, 0) => "No changes to pull\n".to_owned(),
+        (Way::Push, 0) => "No changes to push\n".to_owned(),
+        (Way::Pull, count) if failed => format!("Pulled {}\n", of(count, "file")),
+        (Way::Push, count) if failed => format!("Pushed {}\n", of(count, "file")),
         (Way::Pull, count) => format!("Successfully pulled {}\n", of(count, "file")),
         (Way::Push, count) => format!("Successfully pushed {}\n", of(count, "file")),
     };
+    lines += &left_to("here", "pushed: uspark push", report.not_pushed.len());
+    lines += &left_to(
+        "on the server",
+        "pulled: uspark pull",
+        report.not_pulled.len(),
+    );
     lines
+}
+
+/// What differs and is the other command's to bring over.
+fn left_to(side: &str, other: &str, count: usize) -> String {
+    let (differ, are) = if count == 1 {
+        ("differs", "is")
+    } else {
+        ("differ", "are")
+    };
+    match count {
+        0 => String::new(),
+        count => format!(
+            "{} {differ} {side} and {are} not {other}\n",
+            of(count, "file")
+        ),
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use uspark_shared::printable::printable;
 
 use super::args;
 use super::copy::Copy;
@@ -30,7 +31,7 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
     let plan = Plan::make(&workspace, &given.connection).await?;
     let mut stops = Stops::listen()?;
     let patience = given.place.sync_timeout;
-    let wanted = wanted("watch", None, Unreachable::IsAwaited, patience);
+    let wanted = wanted("watch", &given, None, Unreachable::Await);
     let keeper = tokio::select! {
         keeper = plan.start(&workspace, wanted) => keeper?,
         signal = stops.next() => return Err(stopped(signal, "watch", "nothing was begun")),
@@ -45,10 +46,14 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
     }
     say(format_args!(
         "uspark: keeping {} and the project {} equal; Ctrl-C stops\n",
-        workspace.root.display(),
+        printable(&workspace.root.display().to_string()),
         workspace.project
     ));
-    stops.next().await;
+    tokio::select! {
+        _ = stops.next() => {}
+        // There is nothing to wait for; the end says why.
+        () = keeper.refused() => {}
+    }
     let finished = tokio::select! {
         finished = keeper.finish(patience) => finished,
         signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
@@ -75,7 +80,7 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
     let starting = tokio::spawn({
         let (workspace, run) = (workspace.clone(), Some(fresh_run()));
         let calls = Arc::clone(&calls);
-        let wanted = wanted("watch-claude", run, Unreachable::IsAwaited, patience);
+        let wanted = wanted("watch-claude", &target, run, Unreachable::Await);
         async move { start(plan, &workspace, wanted, &calls).await }
     });
     copy.end(&mut stops).await;
@@ -150,17 +155,18 @@ pub async fn attach(
 /// A two-way sync of everything.
 pub fn wanted(
     command: &'static str,
+    target: &args::Target,
     run: Option<String>,
     unreachable: Unreachable,
-    patience: Duration,
 ) -> Wanted {
     Wanted {
         command,
         direction: Direction::Both,
         paths: Vec::new(),
+        mass_delete: target.mass_delete(),
         run,
         unreachable,
-        patience,
+        patience: target.place.sync_timeout,
     }
 }
 
@@ -186,7 +192,7 @@ fn conclude(
         Ok(Finished { report, .. }) => {
             say(warnings(&report));
             object["report"] = json!(report);
-            (!report.equal).then(|| not_equal(&report, SPOOLED))
+            (!report.done).then(|| not_equal(&report, SPOOLED))
         }
     };
     output.conclude("", object, failure)

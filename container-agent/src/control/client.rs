@@ -6,19 +6,31 @@ use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
-use super::message::{Reply, ReportView, Request, StatusView};
+use uspark_shared::path::FilePath;
+
+use super::message::{Reason, Reply, ReportView, Request, StatusView};
 use super::socket;
+use crate::disk::state::is_locked;
+use crate::engine::MassDelete;
 
 /// Longest answer: a report that names every path of a large project.
 const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
 /// How long an answer may take beyond the time that was asked for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a process that was started just now may take to lock the workspace: it asks the server
+/// first.
+const STARTING: Duration = Duration::from_secs(2);
+/// How often an agent that is awaited is looked for: a socket's file tells nobody that it is there.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A connection to the agent of a workspace.
 #[derive(Debug)]
 pub struct ControlClient {
     stream: BufReader<UnixStream>,
+    mass_delete: MassDelete,
 }
 
 /// Why the agent could not be asked.
@@ -44,7 +56,35 @@ impl ControlClient {
         let stream = socket::connect(root).await?;
         Ok(stream.map(|stream| Self {
             stream: BufReader::new(stream),
+            mass_delete: MassDelete::Held,
         }))
+    }
+
+    /// What becomes of too many deletions at once while this client waits for a barrier.
+    pub fn set_mass_delete(&mut self, mass_delete: MassDelete) {
+        self.mass_delete = mass_delete;
+    }
+
+    /// Connects to an agent that may be starting: waits while a process has the workspace's lock,
+    /// for at most `patience`, and for [`STARTING`] while none has.
+    pub async fn connect_soon(
+        root: &Path,
+        patience: Duration,
+    ) -> Result<Option<Self>, ControlError> {
+        let deadline = Instant::now() + patience;
+        let mut until = deadline.min(Instant::now() + STARTING);
+        loop {
+            if let Some(client) = Self::connect(root).await? {
+                return Ok(Some(client));
+            }
+            if is_locked(root) {
+                until = deadline.min(Instant::now() + STARTING);
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Asks what the agent is doing.
@@ -58,9 +98,23 @@ impl ControlClient {
     /// Waits until workspace and project are equal, for at most `timeout`.
     pub async fn barrier(&mut self, timeout: Duration) -> Result<ReportView, ControlError> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Barrier { timeout_ms };
+        let request = Request::Barrier {
+            timeout_ms,
+            allow_mass_delete: self.mass_delete == MassDelete::Passes,
+        };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Asks which of `paths` name nothing that is synced, and why.
+    pub async fn unknown(&mut self, paths: Vec<FilePath>) -> Result<Vec<Reason>, ControlError> {
+        match self
+            .ask(&Request::Unknown { paths }, ANSWER_TIMEOUT)
+            .await?
+        {
+            Reply::Unknown(unknown) => Ok(unknown),
             other => Err(odd(&other)),
         }
     }
@@ -94,5 +148,6 @@ fn odd(reply: &Reply) -> ControlError {
         Reply::Refused(why) => why.clone(),
         Reply::Status(_) => "a status".into(),
         Reply::Report(_) => "a report".into(),
+        Reply::Unknown(_) => "a list of paths".into(),
     })
 }

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use uspark_shared::id::ProjectId;
+use uspark_shared::path::FilePath;
 
 use crate::config::ServerUrl;
-use crate::engine::{LinkState, Report, Status};
+use crate::engine::{LinkState, Pending, Report, Skipped, Status};
 
 /// What a command asks the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,14 @@ pub enum Request {
     Barrier {
         /// Longest wait, in milliseconds.
         timeout_ms: u64,
+        /// Whether deletions pass that would be held for being too many.
+        #[serde(default)]
+        allow_mass_delete: bool,
+    },
+    /// Answered with [`Reply::Unknown`].
+    Unknown {
+        /// Files or directories.
+        paths: Vec<FilePath>,
     },
     /// Not answered.
     ToolStarted(ToolStart),
@@ -48,14 +57,20 @@ pub enum Reply {
     Status(Box<StatusView>),
     /// To [`Request::Barrier`].
     Report(ReportView),
+    /// To [`Request::Unknown`]: those that name nothing that is synced.
+    Unknown(Vec<Reason>),
     /// The request was not understood.
     Refused(String),
 }
 
 /// What a barrier found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReportView {
-    /// Whether workspace and project are equal, skipped paths apart.
+    /// Whether the command has brought over all that it was to, skipped paths apart.
+    pub done: bool,
+    /// Whether workspace and project are equal, skipped paths apart: done, and nothing differs in
+    /// the other direction.
     pub equal: bool,
     /// Paths brought up to the project.
     pub sent: u64,
@@ -65,8 +80,14 @@ pub struct ReportView {
     pub conflicts: Vec<ConflictView>,
     /// What is not synced.
     pub skipped: Vec<Reason>,
-    /// What is not equal yet.
+    /// What is not brought over yet.
     pub pending: Vec<Reason>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
+    /// What a `pull` found changed here, and leaves to a `push`.
+    pub not_pushed: Vec<Reason>,
+    /// What a `push` found changed on the server, and leaves to a `pull`.
+    pub not_pulled: Vec<Reason>,
 }
 
 /// A conflict's loser.
@@ -170,7 +191,9 @@ impl StatusView {
 
 impl From<Report> for ReportView {
     fn from(report: Report) -> Self {
+        let reasons = |list: Vec<Pending>| list.into_iter().map(Reason::from).collect();
         Self {
+            done: report.is_done(),
             equal: report.is_equal(),
             sent: report.sent,
             received: report.received,
@@ -182,22 +205,29 @@ impl From<Report> for ReportView {
                     kept: conflict.kept.into(),
                 })
                 .collect(),
-            skipped: report
-                .skipped
-                .into_iter()
-                .map(|skipped| Reason {
-                    path: Some(skipped.path),
-                    why: skipped.why,
-                })
-                .collect(),
-            pending: report
-                .pending
-                .into_iter()
-                .map(|pending| Reason {
-                    path: pending.path.map(String::from),
-                    why: pending.why,
-                })
-                .collect(),
+            skipped: report.skipped.into_iter().map(Reason::from).collect(),
+            pending: reasons(report.pending),
+            held: report.held,
+            not_pushed: reasons(report.not_pushed),
+            not_pulled: reasons(report.not_pulled),
+        }
+    }
+}
+
+impl From<Skipped> for Reason {
+    fn from(skipped: Skipped) -> Self {
+        Self {
+            path: Some(skipped.path),
+            why: skipped.why,
+        }
+    }
+}
+
+impl From<Pending> for Reason {
+    fn from(pending: Pending) -> Self {
+        Self {
+            path: pending.path.map(String::from),
+            why: pending.why,
         }
     }
 }
@@ -213,8 +243,17 @@ mod tests {
         for (request, line) in [
             (Request::Status, json!({"ask": "status"})),
             (
-                Request::Barrier { timeout_ms: 5 },
-                json!({"ask": "barrier", "timeoutMs": 5}),
+                Request::Barrier {
+                    timeout_ms: 5,
+                    allow_mass_delete: true,
+                },
+                json!({"ask": "barrier", "timeoutMs": 5, "allowMassDelete": true}),
+            ),
+            (
+                Request::Unknown {
+                    paths: vec!["a/b".parse().unwrap()],
+                },
+                json!({"ask": "unknown", "paths": ["a/b"]}),
             ),
             (
                 Request::ToolStarted(ToolStart {
@@ -256,16 +295,25 @@ mod tests {
                 path: None,
                 why: "the server is away".into(),
             }],
+            held: 0,
+            not_pushed: vec![crate::engine::Pending {
+                path: Some("b".parse().unwrap()),
+                why: "changed here".into(),
+            }],
+            not_pulled: vec![],
         };
         assert_eq!(
             serde_json::to_value(ReportView::from(report)).unwrap(),
             json!({
-                "equal": false, "sent": 1, "received": 2,
+                "done": false, "equal": false, "sent": 1, "received": 2,
                 "conflicts": [{"path": "a", "kept": "a.conflict-x-1"}],
                 "skipped": [{"path": "pipe", "why": "is a pipe"}],
                 "pending": [{"path": null, "why": "the server is away"}],
+                "held": 0,
+                "notPushed": [{"path": "b", "why": "changed here"}], "notPulled": [],
             })
         );
-        assert!(ReportView::from(Report::default()).equal);
+        let nothing = ReportView::from(Report::default());
+        assert!(nothing.done && nothing.equal);
     }
 }

@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use super::message::{Reply, Request};
 use super::{Agent, socket};
+use crate::engine::MassDelete;
 
-/// Longest request: a tool call with its paths.
-const MAX_REQUEST_BYTES: u64 = 64 * 1024;
+/// Longest request: as many paths as a command line holds.
+const MAX_REQUEST_BYTES: u64 = 4 * 1024 * 1024;
 /// Peers at once; the next waits to be accepted. They are this user's own commands.
 const MAX_PEERS: usize = 32;
 /// Wait before accepting again after the machine refused, as it does when descriptors run out.
@@ -102,9 +103,18 @@ async fn serve_peer(mut peer: UnixStream, agent: impl Agent) -> io::Result<()> {
     while let Some(line) = socket::read_line(&mut reader, MAX_REQUEST_BYTES).await? {
         let reply = match serde_json::from_slice(&line) {
             Ok(Request::Status) => Reply::Status(agent.status().await.into()),
-            Ok(Request::Barrier { timeout_ms }) => {
-                Reply::Report(agent.barrier(Duration::from_millis(timeout_ms)).await)
+            Ok(Request::Barrier {
+                timeout_ms,
+                allow_mass_delete,
+            }) => {
+                let mass_delete = match allow_mass_delete {
+                    true => MassDelete::Passes,
+                    false => MassDelete::Held,
+                };
+                let timeout = Duration::from_millis(timeout_ms);
+                Reply::Report(agent.barrier(timeout, mass_delete).await)
             }
+            Ok(Request::Unknown { paths }) => Reply::Unknown(agent.unknown(paths).await),
             Ok(Request::ToolStarted(call)) => {
                 calls.open.insert(call.id.clone());
                 agent.tool_started(call);

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use super::message::{LinkView, Request};
 use super::*;
 use crate::config::ServerUrl;
+use crate::disk::Root;
+use crate::disk::state::StateDir;
 
 /// A barrier of this length is never answered.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -40,12 +42,22 @@ impl Agent for Fake {
         }
     }
 
-    async fn barrier(&self, timeout: Duration) -> ReportView {
-        self.told.send(format!("barrier {timeout:?}")).unwrap();
+    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
+        self.told
+            .send(format!("barrier {timeout:?} {mass_delete:?}"))
+            .unwrap();
         if timeout >= FOR_EVER {
             std::future::pending::<()>().await;
         }
         self.report.lock().unwrap().clone()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let reason = |path: FilePath| Reason {
+            path: Some(path.into()),
+            why: "the test says so".into(),
+        };
+        paths.into_iter().map(reason).collect()
     }
 
     fn tool_started(&self, call: ToolStart) {
@@ -119,7 +131,12 @@ async fn questions_are_answered_on_one_connection() {
         client.barrier(Duration::from_secs(9)).await.unwrap(),
         report
     );
-    assert_eq!(setup.told().await, "barrier 9s");
+    assert_eq!(setup.told().await, "barrier 9s Held");
+    client.set_mass_delete(MassDelete::Passes);
+    client.barrier(Duration::from_secs(9)).await.unwrap();
+    assert_eq!(setup.told().await, "barrier 9s Passes");
+    let unknown = client.unknown(vec!["a".parse().unwrap()]).await.unwrap();
+    assert_eq!(unknown[0].path.as_deref(), Some("a"));
     assert_eq!(client.status().await.unwrap().unacknowledged, 3);
 }
 
@@ -183,6 +200,32 @@ async fn a_socket_left_by_a_killed_agent_is_nobody_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_starting_is_waited_for() {
+    let setup = Setup::new();
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&Root::open(root.path()).unwrap()).unwrap();
+    for lock in [None, Some(state.lock().unwrap())] {
+        let mut soon = std::pin::pin!(ControlClient::connect_soon(root.path(), FOR_EVER));
+        assert!(futures_util::poll!(&mut soon).is_pending());
+        let _server = ControlServer::start(root.path(), setup.agent.clone()).unwrap();
+        assert!(soon.await.unwrap().is_some());
+        drop(lock);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_answers_nobody_is_waited_for_no_longer_than_asked() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&Root::open(root.path()).unwrap()).unwrap();
+    let _lock = state.lock().unwrap();
+    for patience in [Duration::ZERO, Duration::from_millis(100)] {
+        let began = std::time::Instant::now();
+        let found = ControlClient::connect_soon(root.path(), patience).await;
+        assert!(found.unwrap().is_none() && began.elapsed() >= patience);
+    }
+}
+
+#[tokio::test]
 async fn a_workspace_with_a_long_path_has_its_socket_too() {
     let setup = Setup::new();
     let root = setup.root.path().join("d".repeat(200));
@@ -211,7 +254,7 @@ async fn what_is_no_request_is_refused_and_what_is_too_long_is_left() {
         );
     }
     // The agent may have left before all of this is written.
-    let _ = socket::write_line(&mut peer, &"x".repeat(100_000)).await;
+    let _ = socket::write_line(&mut peer, &"x".repeat(5_000_000)).await;
     let left = socket::read_line(&mut peer, 10_000).await;
     assert!(!matches!(left, Ok(Some(_))), "{left:?}");
     assert_eq!(setup.client().await.status().await.unwrap().pid, 7);

@@ -16,12 +16,24 @@ use super::{DiskError, Root};
 
 /// The directory's name.
 pub const STATE_DIR: &str = ".uspark";
+const LOCK: &str = "lock";
 const COOKIES: &str = "cookies";
 
 /// The agent's directory.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+}
+
+/// Whether a process has the lock of the workspace at `root`. Takes nothing from it.
+pub fn is_locked(root: &Path) -> bool {
+    let Ok(file) = File::open(root.join(STATE_DIR).join(LOCK)) else {
+        return false;
+    };
+    let shared = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    // Not left to the closing: see the end of a `WorkspaceLock`.
+    let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+    shared == Err(Errno::WOULDBLOCK)
 }
 
 /// The workspace's lock: one agent at a time. Given back when dropped, and by the kernel when the
@@ -67,7 +79,7 @@ impl StateDir {
 
     /// Takes the workspace's lock, or `None` if another process has it.
     pub fn lock(&self) -> Result<Option<WorkspaceLock>, DiskError> {
-        let path = self.path.join("lock");
+        let path = self.path.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options
@@ -156,7 +168,9 @@ mod tests {
         let held = state.lock().unwrap();
         assert!(held.is_some());
         assert!(state.lock().unwrap().is_none());
+        assert!(is_locked(dir.path()));
         drop(held);
+        assert!(!is_locked(dir.path()));
         assert!(state.lock().unwrap().is_some());
     }
 

@@ -300,23 +300,21 @@ impl Root {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
         let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(parent, part, flags, Mode::from_raw_mode(0o600));
-        let file = match &put.content {
+        match &put.content {
             Content::Link(target) => {
                 rustix::fs::symlinkat(target.as_str(), parent, part)?;
                 return Ok(None);
             }
             Content::Bytes(bytes) => {
-                let mut file = File::from(open()?);
-                file.write_all(bytes).map_err(errno)?;
-                OwnedFd::from(file)
+                File::from(open()?).write_all(bytes).map_err(errno)?;
             }
             Content::Arrived(arrived) => {
                 let mut from = arrived.open().map_err(errno)?;
-                let mut file = File::from(open()?);
-                io::copy(&mut from, &mut file).map_err(errno)?;
-                OwnedFd::from(file)
+                io::copy(&mut from, &mut File::from(open()?)).map_err(errno)?;
             }
-        };
+        }
+        // Whoever looks at it once it is in its place is not to find a writer: us.
+        let file = open_to_read(parent, part)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(put.mode & 0o777))?;
         if let Some(mtime) = put.mtime {
             let time = Timespec {

@@ -77,6 +77,11 @@ impl Agreed {
         self.bases.keys()
     }
 
+    /// Every path with its base.
+    pub fn iter(&self) -> impl Iterator<Item = (&FilePath, &Base)> {
+        self.bases.iter()
+    }
+
     /// Every path with a base below a directory.
     pub fn below<'a>(&'a self, directory: &'a FilePath) -> impl Iterator<Item = &'a FilePath> {
         let from = (Bound::Excluded(directory), Bound::Unbounded);

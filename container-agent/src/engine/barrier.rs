@@ -8,7 +8,7 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::config::Direction;
+use super::config::{Direction, MassDelete};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
 
@@ -16,6 +16,7 @@ use super::run::Engine;
 pub(super) struct Barrier {
     deadline: Instant,
     reply: oneshot::Sender<Report>,
+    mass_delete: MassDelete,
     step: Step,
 }
 
@@ -57,6 +58,11 @@ impl Barrier {
         self.deadline
     }
 
+    /// Whether whoever waits wants every deletion to pass.
+    pub fn frees(&self) -> bool {
+        self.mass_delete == MassDelete::Passes
+    }
+
     /// Ends it.
     pub fn answer(self, report: Report) {
         // Whoever waited may have gone.
@@ -73,13 +79,22 @@ impl Barrier {
 }
 
 impl Engine {
-    pub(super) fn begin_barrier(&mut self, deadline: Instant, reply: oneshot::Sender<Report>) {
+    pub(super) fn begin_barrier(
+        &mut self,
+        deadline: Instant,
+        mass_delete: MassDelete,
+        reply: oneshot::Sender<Report>,
+    ) {
+        if mass_delete == MassDelete::Passes {
+            self.pass_all();
+        }
         self.works.retry_failed(Instant::now());
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
             deadline,
             reply,
+            mass_delete,
             step: Step::Sight(cookie, answer),
         });
     }
@@ -235,6 +250,9 @@ impl Engine {
             conflicts: self.conflicts.clone(),
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
+            held: self.held() as u64,
+            not_pushed: self.not_pushed(),
+            not_pulled: self.not_pulled(),
         }
     }
 

@@ -21,6 +21,16 @@ pub enum Direction {
     Both,
 }
 
+/// What becomes of deletions that are most of all files at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MassDelete {
+    /// They are held, and all else goes on.
+    #[default]
+    Held,
+    /// They pass like any other: somebody said that they are meant.
+    Passes,
+}
+
 /// Everything a session needs to know.
 #[derive(Debug, Clone)]
 pub struct SyncConfig {
@@ -36,6 +46,8 @@ pub struct SyncConfig {
     pub direction: Direction,
     /// Only these paths and what lies below them; everything when empty.
     pub paths: Vec<FilePath>,
+    /// What becomes of deletions that are most of all files at once.
+    pub mass_delete: MassDelete,
     /// The run that this session belongs to, for attribution.
     pub run: Option<String>,
     /// Who the conflict copies made here are named after.

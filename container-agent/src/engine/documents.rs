@@ -291,9 +291,11 @@ impl Engine {
 
     /// A document is no longer on disk.
     pub(super) fn forget_document(&mut self, doc: &DocId) {
-        self.texts.remove(doc);
-        self.inbox.remove(doc);
-        self.stale.remove(doc);
+        let was_loaded = self.texts.remove(doc).is_some();
+        if was_loaded | self.inbox.remove(doc).is_some() | self.has_state(doc) {
+            // Should it come back, it is not what it was seeded with.
+            self.stale.insert(doc.clone());
+        }
         self.records.push(Record::NoState(doc.clone()));
     }
 

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
-use super::config::Direction;
 use super::jobs::{Look, Looked};
 use super::plan::Disk;
 use super::run::{Again, Engine};
@@ -17,12 +16,13 @@ use crate::journal::Base;
 use crate::rules::is_temporary;
 use crate::watch::{Dirty, Urgency};
 
-/// How long a file is waited for that somebody is writing, before it is read although it is not
-/// closed.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The same for a text that is written anew: half of it would be an edit that deletes the other
-/// half.
+/// How long a file that somebody has open for writing is waited for before it is read as it is: what
+/// is half written reads as a deletion. Only a log stays open for longer.
+const WRITER_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a text that has not only grown: a slow program is writing it anew.
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
+/// How soon such a file is looked at again. When it is closed, that is at once.
+const WRITER_STEP: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Takes in a report of the watcher.
@@ -39,13 +39,15 @@ impl Engine {
         }
         let by = self.tools.author(&path);
         let by_named_call = self.tools.hold(&path);
+        let by_call = self.tools.may_delete();
         let work = self.works.mark(&path, urgency, self.config.limits.hold);
         work.by = by;
         work.by_named_call = by_named_call;
+        work.by_call |= by_call;
         work.ignored = ignored;
         if urgency == Urgency::Now {
             // Whoever wrote it has closed it: who writes it now is somebody else.
-            work.busy_since = None;
+            work.written_since = None;
         }
         if moved_from.is_some() {
             work.moved_from = moved_from;
@@ -90,7 +92,7 @@ impl Engine {
     }
 
     /// Whether the session is about this path.
-    fn covers(&self, path: &FilePath) -> bool {
+    pub(super) fn covers(&self, path: &FilePath) -> bool {
         let paths = &self.config.paths;
         paths.is_empty() || paths.iter().any(|p| p == path || path.is_below(p))
     }
@@ -112,13 +114,10 @@ impl Engine {
             Origin::Asked(origin) => Some(origin.clone()),
             _ => None,
         };
-        // A watch tells when a file is closed; without one there is no use in waiting.
-        let watched = self.config.direction == Direction::Both;
-        let waited = work.busy_since.map(|since| since.elapsed());
+        let waited = work.written_since.map(|since| since.elapsed());
         let waited = waited.unwrap_or_default();
         let if_written = match base.and_then(grown_from) {
-            _ if !watched => IfWritten::Read,
-            _ if waited < PATIENCE => IfWritten::Wait,
+            _ if waited < WRITER_PATIENCE => IfWritten::Wait,
             Some(grown) if waited < LONG_PATIENCE => grown,
             _ => IfWritten::Read,
         };
@@ -148,6 +147,7 @@ impl Engine {
             self.load_from_seed(base, &text);
         }
         self.skipped.remove(path);
+        self.left_alone.remove(path);
         let Some(work) = self.works.get_mut(path) else {
             return;
         };
@@ -160,10 +160,11 @@ impl Engine {
         }
         let seen = match seen {
             Ok(Seen::Busy) => {
-                work.busy_since.get_or_insert_with(Instant::now);
+                let now = Instant::now();
+                work.written_since.get_or_insert(now);
+                work.held_until = Some(now + WRITER_STEP);
                 work.view = None;
-                let why = "it is being written".to_owned();
-                return self.trouble(path, why, Again::Later);
+                return self.works.wake(path);
             }
             Ok(Seen::Unsyncable { why }) => {
                 self.skipped.insert(path.clone(), why);
@@ -186,7 +187,7 @@ impl Engine {
             Ok(seen) => seen,
         };
         let (view, text) = view_of(seen, is_text, base.as_ref());
-        work.busy_since = None;
+        work.written_since = None;
         work.kept_base = false;
         work.trouble = None;
         self.retry_below(path);

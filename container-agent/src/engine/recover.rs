@@ -1,8 +1,8 @@
 //! Replacements of files that a killed process had begun: finished or undone before anything else.
 //!
 //! A temporary file bears its name only once it is whole, keeps it through the exchange, and loses
-//! it only after the journal was told that the exchange is over. So what is under the name tells
-//! how far the exchange got: nothing, and it never began; the new content, and the names were not
+//! it only after the journal was told what came of the exchange; only then the journal forgets the
+//! intent. So what is under the name tells how far the exchange got: nothing, and it never began; the new content, and the names were not
 //! exchanged; anything else, and that is what was displaced.
 
 use uspark_shared::path::FilePath;

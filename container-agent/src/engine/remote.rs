@@ -24,6 +24,9 @@ const FOLLOW: &str = r#"{"follow":"texts"}"#;
 impl Engine {
     /// Takes in what happened on the way to the server.
     pub(super) fn linked(&mut self, event: LinkEvent) {
+        if self.refused.is_some() {
+            return;
+        }
         match event {
             LinkEvent::Up(socket) => {
                 self.following = false;
@@ -305,6 +308,7 @@ impl Engine {
 
     /// The server will not let us in, now or later.
     fn refuse(&mut self, why: String) {
+        self.shut_out.cancel();
         self.wire.down();
         self.note(why.clone());
         self.link = LinkState::Offline { why: why.clone() };

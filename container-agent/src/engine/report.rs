@@ -14,7 +14,7 @@ pub struct Skipped {
 }
 
 /// A path on which workspace and project still differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pending {
     /// The path; none when it is not about one.
     pub path: Option<FilePath>,
@@ -44,12 +44,23 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// What this session's direction should have made equal and has not.
     pub pending: Vec<Pending>,
+    /// How many of those are deletions that are held, because they are too many at once.
+    pub held: u64,
+    /// What the workspace has changed and a pull does not send.
+    pub not_pushed: Vec<Pending>,
+    /// What the project has changed and a push does not bring.
+    pub not_pulled: Vec<Pending>,
 }
 
 impl Report {
-    /// Whether everything that the direction covers is equal on both sides, skipped paths apart.
-    pub fn is_equal(&self) -> bool {
+    /// Whether this session's direction has brought over all that it covers, skipped paths apart.
+    pub fn is_done(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Whether all that the session covers is equal on both sides, skipped paths apart.
+    pub fn is_equal(&self) -> bool {
+        self.is_done() && self.not_pushed.is_empty() && self.not_pulled.is_empty()
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uspark_shared::id::DocId;
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
@@ -18,10 +19,11 @@ use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
 use super::barrier::{Barrier, Cookie};
-use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::guard::{Deletion, Guard};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
-use super::report::{Conflict, LinkState, Report, Status};
+use super::report::{Conflict, LinkState, Report, Skipped, Status};
 use super::texts::TextDocument;
 use super::tools::Tools;
 use super::wire::Wire;
@@ -66,9 +68,11 @@ pub(super) enum Command {
     /// A tool call ended.
     ToolFinished(String),
     /// Say when all is equal, or what is not at the deadline.
-    Barrier(Instant, tokio::sync::oneshot::Sender<Report>),
+    Barrier(Instant, MassDelete, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
+    /// Say which of these paths name nothing that is synced, and why.
+    Unknown(Vec<FilePath>, tokio::sync::oneshot::Sender<Vec<Skipped>>),
     /// Say why the server will not let us in, if so.
     Refused(tokio::sync::oneshot::Sender<Option<String>>),
     /// End.
@@ -96,6 +100,7 @@ pub(super) struct Engine {
     pub project: Project,
     pub agreed: Agreed,
     pub works: Works,
+    pub guard: Guard,
     /// Loaded text documents.
     pub texts: HashMap<DocId, TextDocument>,
     /// Updates of documents that are on disk and not loaded.
@@ -125,11 +130,15 @@ pub(super) struct Engine {
     pub unseen: BTreeMap<String, String>,
     /// Paths that cannot be synced, and why.
     pub skipped: BTreeMap<FilePath, String>,
+    /// Paths that differ and that the other direction would bring over, and why.
+    pub left_alone: BTreeMap<FilePath, &'static str>,
     pub sent: u64,
     pub received_paths: u64,
     pub conflicts: Vec<Conflict>,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
+    /// Cancelled when the server will never let us in; the link ends with it.
+    pub shut_out: CancellationToken,
     /// Why the server will never let us in.
     pub refused: Option<String>,
     /// Why the journal cannot be written, and when it is tried again.
@@ -191,6 +200,9 @@ impl Engine {
         if let Some((_, at)) = &self.stuck {
             due = due.min(*at);
         }
+        if self.may_plan() && self.stuck.is_none() {
+            due = due.min(self.guard.due().unwrap_or(due));
+        }
         if !self.may_plan() && self.received {
             due = due.min(self.began + PATIENCE);
         }
@@ -220,8 +232,12 @@ impl Engine {
                 self.listed = true;
                 // What is known and was not listed may be gone.
                 let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+                let by_call = self.tools.may_delete();
                 for path in known {
                     self.mark(&path, Urgency::Soon);
+                    if let Some(work) = self.works.get_mut(&path) {
+                        work.by_call |= by_call && work.deletion == Deletion::No;
+                    }
                 }
                 self.wake_all();
                 self.renew_cookies();
@@ -248,9 +264,12 @@ impl Engine {
                     call.paths.iter().for_each(|path| self.tool_released(path));
                 }
             }
-            Command::Barrier(deadline, reply) => self.begin_barrier(deadline, reply),
+            Command::Barrier(deadline, mass_delete, reply) => {
+                self.begin_barrier(deadline, mass_delete, reply);
+            }
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Unknown(paths, reply) => drop(reply.send(self.unknown(paths))),
             Command::Refused(reply) => drop(reply.send(self.refused.clone())),
             Command::Stop => {}
         }
@@ -285,6 +304,7 @@ impl Engine {
                 None => break,
             }
         }
+        self.judge_deletions(now);
         for (update, by) in self.project.commit() {
             self.records.push(Record::State(None, update.clone()));
             let outgoing = self.wire.outgoing(None, update, by);
@@ -455,7 +475,11 @@ impl Engine {
 
     fn lose_root(&mut self) {
         if !std::mem::replace(&mut self.root_lost, true) {
-            self.note("the workspace is gone; nothing is deleted for it".into());
+            self.note(
+                "the workspace is gone: nothing is deleted for it, and the sync goes on once the \
+                 same directory is back"
+                    .into(),
+            );
         }
     }
 
@@ -511,13 +535,37 @@ fn ready(sources: &mut Sources) -> Option<Event> {
     sources.commands.try_recv().ok().map(Event::Command)
 }
 
-/// An error and what lies beneath it, in one line.
+/// An error and what lies beneath it, in one line; what it says itself of its cause is said once.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
     while let Some(error) = below {
-        text = format!("{text}: {error}");
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         below = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskError;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = std::io::Error::from_raw_os_error(20);
+        let path = "a/b".to_owned();
+        let error = DiskError::Io {
+            action: "create",
+            path,
+            source,
+        };
+        assert_eq!(
+            chain(&error),
+            "cannot create `a/b`: Not a directory (os error 20)"
+        );
+    }
 }

@@ -8,15 +8,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
-use super::config::{Direction, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::guard::Guard;
 use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::recovery;
-use super::report::{LinkState, Pending, Report, Status};
+use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::{Command, Engine, Sources, chain};
 use super::step::random;
 use super::tools::Tools;
@@ -64,6 +66,8 @@ pub struct Session {
     handle: SessionHandle,
     cancelled: CancellationToken,
     tasks: TaskTracker,
+    knows_project: bool,
+    shut_out: CancellationToken,
     _lock: WorkspaceLock,
 }
 
@@ -102,6 +106,7 @@ impl Session {
         notifier: Box<dyn Notifier>,
     ) -> Result<Self, EngineError> {
         let cancelled = CancellationToken::new();
+        let shut_out = cancelled.child_token();
         let tasks = TaskTracker::new();
         let prepare = {
             let config = config.clone();
@@ -131,7 +136,7 @@ impl Session {
             config.project.clone(),
             config.limits.retry,
             link_sender,
-            cancelled.clone(),
+            shut_out.clone(),
         ));
         let jobs = Jobs::new(
             jobs::Tools {
@@ -146,6 +151,7 @@ impl Session {
             (config.limits.disk_workers, config.limits.transfers),
         );
         let now = Instant::now();
+        let knows_project = remembered.received;
         let mut engine = Engine {
             wire: Wire::new(
                 config.project.clone(),
@@ -165,6 +171,7 @@ impl Session {
             jobs,
             project,
             works: Works::default(),
+            guard: Guard::default(),
             texts: HashMap::new(),
             inbox: HashMap::new(),
             stale: HashSet::new(),
@@ -180,11 +187,13 @@ impl Session {
             root_lost: false,
             unseen: BTreeMap::new(),
             skipped: BTreeMap::new(),
+            left_alone: BTreeMap::new(),
             sent: 0,
             received_paths: 0,
             conflicts: Vec::new(),
             last_acknowledged: None,
             watches: 0,
+            shut_out: shut_out.clone(),
             refused: None,
             stuck: None,
             began: now,
@@ -205,8 +214,22 @@ impl Session {
             handle: SessionHandle { commands },
             cancelled,
             tasks,
+            knows_project,
+            shut_out,
             _lock: lock,
         })
+    }
+
+    /// Whether an earlier session received the project: then there is something to work on while
+    /// the server is away.
+    pub fn knows_project(&self) -> bool {
+        self.knows_project
+    }
+
+    /// Waits until the server has refused us for good: the token was revoked or has expired, or the
+    /// project is gone. [`Self::finish`] then says why.
+    pub async fn refused(&self) {
+        self.shut_out.cancelled().await;
     }
 
     /// What asks the session.
@@ -260,9 +283,19 @@ impl SessionHandle {
     /// Waits until everything done before this call is equal on both sides, at most until
     /// `deadline`, and says what is not.
     pub async fn barrier(&self, deadline: std::time::Instant) -> Report {
+        self.barrier_with(deadline, MassDelete::Held).await
+    }
+
+    /// [`Self::barrier`]; while it waits, deletions may be let pass that would be held.
+    pub async fn barrier_with(
+        &self,
+        deadline: std::time::Instant,
+        mass_delete: MassDelete,
+    ) -> Report {
         let deadline = Instant::from_std(deadline);
         let (reply, report) = oneshot::channel();
-        let asked = self.commands.send(Command::Barrier(deadline, reply)).await;
+        let command = Command::Barrier(deadline, mass_delete, reply);
+        let asked = self.commands.send(command).await;
         match (asked, report.await) {
             (Ok(()), Ok(report)) => report,
             _ => ended(),
@@ -286,6 +319,17 @@ impl SessionHandle {
                 watches_allowed: None,
                 files: 0,
             },
+        }
+    }
+
+    /// Which of `paths` name nothing that is synced, and why. Asked after a barrier; before, and of
+    /// a session that has ended, nothing is known.
+    pub async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Skipped> {
+        let (reply, unknown) = oneshot::channel();
+        let asked = self.commands.send(Command::Unknown(paths, reply)).await;
+        match (asked, unknown.await) {
+            (Ok(()), Ok(unknown)) => unknown,
+            _ => Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::config::Progress;
+use super::guard::Side;
 use super::jobs::{DiskJob, Transfer, TransferError};
 use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
@@ -26,6 +27,7 @@ impl Engine {
         let Some(view) = self.works.get(path).and_then(|work| work.view.clone()) else {
             return;
         };
+        let deletion = self.take_deletion(path, now);
         if self.follows_rename(path, &view) {
             return;
         }
@@ -53,8 +55,7 @@ impl Engine {
         let step = plan(base.as_ref(), &view.disk, remote.as_ref());
         let remote_changed = base.as_ref().is_some_and(|base| base.hash != text);
         if !permits(self.config.direction, step, remote_changed) {
-            self.settle(path);
-            return;
+            return self.leave_alone(path, &view.disk, step);
         }
         tracing::debug!(%path, ?step, disk = ?view.disk, entry = ?entry, "step");
         match step {
@@ -66,13 +67,21 @@ impl Engine {
             Step::SendMode => self.send_mode(path, view, base, entry),
             Step::Withdraw => {
                 // A file that became a directory is gone already.
-                if view.disk != Disk::Absent || self.is_gone(path, now) {
+                let replaced = view.disk != Disk::Absent;
+                let gone = |engine: &mut Self| {
+                    engine.is_gone(path, now) && engine.may_delete(path, Side::Workspace, deletion)
+                };
+                if replaced || gone(self) {
                     self.withdraw(path);
                 }
             }
             Step::Write => self.write(path, view, entry, None),
             Step::WriteMode => self.write_mode(path, view, entry),
-            Step::Remove => self.remove(path, view, base),
+            Step::Remove => {
+                if self.may_delete(path, Side::Project, deletion) {
+                    self.remove(path, view, base);
+                }
+            }
             Step::Conflict => {
                 let kept = path.conflict(&self.config.who, now_ms());
                 self.write(path, view, entry, Some(kept));
@@ -196,6 +205,7 @@ impl Engine {
             Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };
+        tracing::debug!(%path, bytes = text.len(), edited = %match &edited { Edited::Nothing => "nothing".to_string(), Edited::Here(u) => format!("here {}", u.len()), Edited::Elsewhere(u) => format!("elsewhere {:?}", u.as_ref().map(Vec::len)) }, "edit");
         let whole = Record::WholeState(Some(doc.clone()), document.shadow_state());
         let update = match edited {
             Edited::Nothing => None,

@@ -18,7 +18,7 @@ use uspark_shared::replica::{ClientId, ReplicaError, TextReplica};
 use uspark_shared::seed::seed_update;
 use uspark_shared::text::as_grown_text;
 
-use super::stale::takes_back;
+use super::stale::{lines_apart, takes_back};
 use crate::journal::StatePart;
 
 /// How long after a write-back somebody may still write what they read before it. Longer than
@@ -222,11 +222,14 @@ impl TextDocument {
     /// The state that whoever wrote these bytes had read, if it is not the shadow's.
     fn seen_by_writer_of(&mut self, bytes: &str, now: u64) -> Option<Vec<u8>> {
         self.past.retain(|past| is_recent(past.at, now));
-        let shadow = self.shadow.text();
-        let unseen = |past: &&Past| takes_back(&past.before, &shadow, bytes);
-        // The oldest: a later one may have brought back what the writer itself had displaced.
-        let oldest = self.past.iter().find(unseen)?;
-        Some(oldest.state.clone())
+        if self.past.is_empty() {
+            return None;
+        }
+        let text = self.shadow.text();
+        let newest_first = self.past.iter().rev();
+        let unseen = newest_first.filter(|past| takes_back(&past.before, &text, bytes));
+        let read = unseen.min_by_key(|past| lines_apart(&past.before, bytes))?;
+        Some(read.state.clone())
     }
 
     /// What is to be written to disk.
@@ -258,6 +261,9 @@ impl TextDocument {
         let shadow = (self.shadow.text(), self.shadow.state());
         let (before, state) = self.displaced.take().unwrap_or(shadow);
         self.shadow.apply(update)?;
+        if self.shadow.text() == before {
+            return Ok(());
+        }
         self.past.push_back(Past { at, before, state });
         let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.before.len()).sum::<usize>();
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {

@@ -5,6 +5,22 @@ use uspark_shared::path::FilePath;
 use super::barrier::Cookie;
 use super::config::ToolCall;
 
+/// Claude Code's own tools that delete nothing. What a shell, a sub-agent or somebody else's tool
+/// does, nobody knows.
+const HARMLESS: [&str; 11] = [
+    "Edit",
+    "Glob",
+    "Grep",
+    "LS",
+    "MultiEdit",
+    "NotebookEdit",
+    "Read",
+    "TodoWrite",
+    "WebFetch",
+    "WebSearch",
+    "Write",
+];
+
 /// The tool calls under way.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
@@ -68,6 +84,12 @@ impl Tools {
         self.calls.iter().any(|call| call.call.paths.contains(path))
     }
 
+    /// Whether a call is under way that may delete files.
+    pub fn may_delete(&self) -> bool {
+        let harmless = |call: &Call| HARMLESS.contains(&call.call.name.as_str());
+        self.calls.iter().any(|call| !harmless(call))
+    }
+
     /// What makes a change of this path that is seen now, as the wire's JSON value: the call that
     /// named it; else the only one that named nothing (a shell, a sub-agent); else no call.
     pub fn author(&self, path: &FilePath) -> Option<String> {
@@ -111,12 +133,12 @@ mod tests {
         let mut tools = Tools::new(None);
         assert_eq!(tools.author(&f), None);
         tools.started(call("1", "Edit", &["f"]));
-        assert!(tools.hold(&f) && !tools.hold(&g));
+        assert!(tools.hold(&f) && !tools.hold(&g) && !tools.may_delete());
         assert!(tools.author(&f).unwrap().contains("Edit"));
         assert_eq!(tools.author(&g), None);
         tools.started(call("2", "Bash", &[]));
         assert!(tools.author(&f).unwrap().contains("Edit"));
-        assert!(tools.author(&g).unwrap().contains("Bash"));
+        assert!(tools.author(&g).unwrap().contains("Bash") && tools.may_delete());
         tools.started(call("3", "Task", &[]));
         assert_eq!(tools.author(&g), None);
         tools.finished("1", Cookie::Put("lost".into()));

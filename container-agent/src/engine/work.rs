@@ -12,6 +12,7 @@ use uspark_shared::id::BlobHash;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
+use super::guard::Deletion;
 use super::jobs::Fetched;
 use super::plan::Disk;
 use crate::disk::observe::Fingerprint;
@@ -51,6 +52,10 @@ pub(super) struct Work {
     pub by: Option<String>,
     /// It was a tool call that named the path, and write-back waited for it.
     pub by_named_call: bool,
+    /// A tool call that may delete files was under way when it changed.
+    pub by_call: bool,
+    /// How far its deletion has come.
+    pub deletion: Deletion,
     /// The next look is to bring the document's first content too.
     pub wants_base: bool,
     /// It was to bring it once already.
@@ -67,8 +72,8 @@ pub(super) struct Work {
     pub taking: Option<TempName>,
     /// The file of the document was to be renamed here, and could not be.
     pub rename_tried: bool,
-    /// Since when it was found being written, by somebody who has not closed it.
-    pub busy_since: Option<Instant>,
+    /// Since when it has been found being written, without a pause.
+    pub written_since: Option<Instant>,
     /// Why it is not done.
     pub trouble: Option<Trouble>,
     /// How often it failed since it was last at rest.
@@ -174,9 +179,10 @@ impl Works {
 
     /// What was marked belongs to what `cause` is worked on for: whoever waits for that, waits.
     pub fn inherit(&mut self, path: &FilePath, cause: &FilePath) {
-        let since = self.works.get(cause).map(|work| work.since);
-        if let (Some(since), Some(work)) = (since, self.works.get_mut(path)) {
+        let cause = self.works.get(cause).map(|work| (work.since, work.by_call));
+        if let (Some((since, by_call)), Some(work)) = (cause, self.works.get_mut(path)) {
             work.since = work.since.min(since);
+            work.by_call |= by_call;
         }
     }
 

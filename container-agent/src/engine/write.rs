@@ -301,9 +301,11 @@ impl Engine {
         };
         work.busy = false;
         let Some(writing) = work.writing.take() else {
+            tracing::warn!(%path, ?result, "NO WRITING");
             return;
         };
-        if writing.intent {
+        tracing::debug!(%path, temp = writing.temp.as_str(), result = %format!("{result:?}").chars().take(60).collect::<String>(), "put");
+        if writing.intent && !matches!(result, Ok(PutResult::Swapped { .. })) {
             self.records.push(Record::NoIntent(path.clone()));
         }
         match result {
@@ -345,10 +347,17 @@ impl Engine {
             Some(Displaced::File(seen)) if keep.is_none() => feed = Some(seen),
             Some(_) => keep = keep.or_else(|| Some(path.conflict(&self.config.who, now_ms()))),
         }
-        if let Some(seen) = feed
-            && !self.merge_displaced(path, &entry, &seen)
-        {
-            keep = Some(path.conflict(&self.config.who, now_ms()));
+        if let Some(seen) = feed {
+            match self.merge_displaced(path, &entry, &seen) {
+                true => self.records.push(Record::Intent(Intent {
+                    path: path.clone(),
+                    temp: temp.clone(),
+                    old: Some(seen.hash),
+                    new: hash,
+                    shadow: None,
+                })),
+                false => keep = Some(path.conflict(&self.config.who, now_ms())),
+            }
         }
         if let (Some(doc), Some((update, version))) = (entry.doc().cloned(), shadow) {
             self.follow(&doc, update, version);
@@ -389,6 +398,7 @@ impl Engine {
         let Some(document) = self.texts.get_mut(doc) else {
             return false;
         };
+        tracing::debug!(%path, bytes = text.len(), "displaced");
         let fresh = ClientId::from_random(random());
         match document.edit_of_displaced(text, fresh, now_ms()) {
             Ok(Some(update)) => {
@@ -439,7 +449,9 @@ impl Engine {
                     kept: kept.clone(),
                 });
                 self.mark_for(&kept, Urgency::Now, path);
+                self.records.push(Record::NoIntent(path.clone()));
             }
+            // Either way it is kept when the next session begins.
             Ok(false) => self.note(format!(
                 "`{kept}` exists; a version of `{path}` keeps a temporary name"
             )),
@@ -528,7 +540,9 @@ impl Engine {
 
     /// What was on disk is gone, or not.
     pub(super) fn taken(&mut self, path: &FilePath, result: Result<TakeResult, DiskError>) {
-        self.records.push(Record::NoIntent(path.clone()));
+        if !matches!(result, Ok(TakeResult::Taken)) {
+            self.records.push(Record::NoIntent(path.clone()));
+        }
         let Some(temp) = self.works.get_mut(path).and_then(|work| work.taking.take()) else {
             return;
         };
@@ -557,6 +571,7 @@ impl Engine {
 
     /// What was at a path is gone for good, and with it perhaps what was in the way of another.
     pub(super) fn discarded(&mut self, path: &FilePath) {
+        self.records.push(Record::NoIntent(path.clone()));
         self.retry_below(path);
         for directory in path.ancestors() {
             if self

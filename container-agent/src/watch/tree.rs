@@ -15,8 +15,8 @@ use super::{Dirty, Notifier, RawEvent, Request, Urgency, WatchEvent, WatchId, Wh
 use crate::disk::{Kind, Root};
 use crate::rules::{Rules, is_rule_file};
 
-/// How often everything is listed while some directories cannot be watched, and how often a lost
-/// root is looked for.
+/// How often everything is listed while some directories cannot be watched, and how often it is
+/// looked whether the root is there.
 const POLL: Duration = Duration::from_secs(2);
 /// Halves of renames that are remembered; the other half is next in the queue, or nearly.
 const HALF_RENAMES: usize = 64;
@@ -81,8 +81,7 @@ impl Tree {
     fn run_to_end(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
         self.list_all()?;
         loop {
-            let timeout = (self.uncovered || self.lost).then_some(POLL);
-            let events = self.notifier.wait(timeout);
+            let events = self.notifier.wait(Some(POLL));
             loop {
                 match requests.try_recv() {
                     Ok(request) => self.serve(request)?,
@@ -101,6 +100,9 @@ impl Tree {
             };
             if self.lost {
                 self.look_for_root()?;
+            } else if events.is_empty() && !self.root.is_there() {
+                // The kernel does not say so of a directory that is held open, or covered by a mount.
+                self.lose_root()?;
             } else if events.is_empty() && self.uncovered {
                 self.list_all()?;
             } else {

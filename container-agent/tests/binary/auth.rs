@@ -73,6 +73,17 @@ async fn a_refused_token_and_an_absent_server_keep_nothing() {
         .uspark(&["auth", "login", "--token", "good", "--server", &nobody()])
         .await;
     absent.assert_failed(1, "cannot reach the server");
+    let calls = format!("{server}/api");
+    let longer = sandbox
+        .uspark(&["auth", "login", "--token", "good", "--server", &calls])
+        .await;
+    longer.assert_failed(1, "it has no tokens");
+    assert!(
+        longer
+            .stderr
+            .contains(&format!("without `/api`: {server}\n")),
+        "{longer:?}"
+    );
     assert!(!sandbox.home().join(".config").exists());
 }
 

@@ -156,7 +156,15 @@ async fn nothing_is_started_before_the_workspace_is_pulled() {
     let sandbox = Sandbox::new();
     let server = nobody();
     let away = [
-        "--token", "t", "--server", &server, "--", "touch", "started",
+        "--token",
+        "t",
+        "--server",
+        &server,
+        "--sync-timeout",
+        "0",
+        "--",
+        "touch",
+        "started",
     ];
     sandbox
         .uspark(&run(&away))

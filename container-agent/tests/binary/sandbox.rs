@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use container_agent::control::message::{LinkView, Reason};
 use container_agent::control::{Agent, ControlServer, ReportView, StatusView, ToolStart};
+use container_agent::engine::MassDelete;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use uspark_shared::path::FilePath;
 
 /// Longest wait for anything: a test that waits so long has failed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -176,10 +178,17 @@ impl FakeAgent {
             why: "the test says so".to_owned(),
         };
         *self.report.lock().unwrap() = ReportView {
+            done: left.is_empty(),
             equal: left.is_empty(),
             pending: left.iter().map(reason).collect(),
             ..ReportView::default()
         };
+    }
+
+    /// What barriers find held from now on.
+    pub fn set_held(&self, held: &[&str]) {
+        self.set_left(held);
+        self.report.lock().unwrap().held = held.len() as u64;
     }
 
     fn note(&self, what: String) {
@@ -204,9 +213,24 @@ impl Agent for FakeAgent {
         }
     }
 
-    async fn barrier(&self, _: Duration) -> ReportView {
-        self.note("barrier".into());
+    async fn barrier(&self, _: Duration, mass_delete: MassDelete) -> ReportView {
+        self.note(match mass_delete {
+            MassDelete::Held => "barrier".into(),
+            MassDelete::Passes => "barrier that lets deletions pass".into(),
+        });
         self.report.lock().unwrap().clone()
+    }
+
+    async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {
+        let unknown = paths
+            .into_iter()
+            .filter(|path| path.as_str().contains("nosuch"));
+        unknown
+            .map(|path| Reason {
+                why: format!("there is no `{path}` here or in the project"),
+                path: Some(path.into()),
+            })
+            .collect()
     }
 
     fn tool_started(&self, call: ToolStart) {

@@ -11,10 +11,11 @@ async fn without_an_agent_status_says_so_and_waiting_for_it_fails() {
         status.text()
     );
     sandbox
-        .uspark(&["status", "--wait"])
+        .uspark(&["status", "--wait", "--sync-timeout", "0"])
         .await
         .assert_failed(1, "no agent is at work");
-    let json = sandbox.uspark(&["status", "--wait", "--json"]).await;
+    let json = ["status", "--wait", "--sync-timeout", "0", "--json"];
+    let json = sandbox.uspark(&json).await;
     assert_eq!(
         (json.code, &json.json()["agent"]),
         (1, &serde_json::Value::Null)
@@ -51,6 +52,10 @@ async fn an_agent_says_what_it_is_doing() {
         waited.json()["agent"]["report"]["pending"][0]["path"],
         "late.txt"
     );
+    assert!(
+        waited.stderr.contains("waiting longer does not help"),
+        "{waited:?}"
+    );
     assert_eq!(sandbox.agent.told(), ["barrier"]);
 
     sandbox.agent.set_left(&[]);
@@ -69,6 +74,19 @@ async fn pull_and_push_ask_the_agent_and_need_no_token() {
         (push.code, &push.json()["report"]["equal"]),
         (0, &true.into())
     );
+
+    let push = sandbox
+        .uspark(&["push", "--project-id", "p", "a.js", "nosuch"])
+        .await;
+    push.assert_failed(1, "there is no `nosuch` here or in the project");
+    assert_eq!(push.text(), "", "it is not said that all is up to date");
+    let pull = ["pull", "--project-id", "p", "nosuch", "nosuch/2", "--json"];
+    let pull = sandbox.uspark(&pull).await;
+    assert_eq!(
+        (pull.code, &pull.json()["unknown"][1]["path"]),
+        (1, &"nosuch/2".into())
+    );
+    pull.assert_failed(1, "2 paths name nothing");
 
     sandbox.agent.set_left(&["a.js"]);
     let push = sandbox.uspark(&["push", "--project-id", "p", "a.js"]).await;

@@ -60,6 +60,8 @@ async fn the_streams_of_commands_are_never_mixed_with_json() {
             "t",
             "--server",
             &server,
+            "--sync-timeout",
+            "0",
             "--",
             "ls",
         ])
@@ -89,8 +91,12 @@ async fn a_server_that_is_not_there_is_one_clear_error() {
                 "t",
                 "--server",
                 &server,
+                "--sync-timeout",
+                "300ms",
             ])
             .await;
+        let away = "the server is away, trying again for 1 s: cannot reach the server";
+        assert_eq!(ended.stderr.matches(away).count(), 1, "{}", ended.stderr);
         ended.assert_failed(1, &format!("cannot reach the server {server}"));
         assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
     }

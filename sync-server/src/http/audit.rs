@@ -1,5 +1,7 @@
 //! The audit log: lines about requests, and `GET /api/audit`.
 
+use std::num::NonZeroUsize;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -21,7 +23,7 @@ const SCAN: usize = 20 * PAGE;
 pub(super) struct Page {
     project: Option<String>,
     after: Option<u64>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +92,7 @@ pub(super) async fn list(
     Asked(page): Asked<Page>,
 ) -> Result<Response, Refusal> {
     let project = caller.project_or_own(page.project.as_deref(), Access::Admin)?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let limit = page.limit.map_or(PAGE, NonZeroUsize::get).min(PAGE);
     let after = page.after.unwrap_or(0);
     let listed = read_store(&state.store, move |store| {
         let (mut records, mut last, mut scanned) = (Vec::new(), after, 0);

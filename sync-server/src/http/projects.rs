@@ -1,5 +1,7 @@
 //! `/api/projects`: projects, and their document as an update or a manifest.
 
+use std::num::NonZeroUsize;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -44,7 +46,7 @@ struct Project {
 #[derive(Deserialize)]
 pub(super) struct Page {
     after: Option<ProjectId>,
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 }
 
 #[derive(Serialize)]
@@ -108,7 +110,7 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Asked(Page { after, limit }): Asked<Page>,
 ) -> Result<Response, Refusal> {
-    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let limit = limit.map_or(PAGE, NonZeroUsize::get).min(PAGE);
     let scope = caller.grant.scope.clone();
     let found = read_store(&state.store, move |store| match scope {
         TokenScope::Server => store.projects(after.as_ref(), limit + 1),

@@ -17,6 +17,9 @@ use crate::server::AppState;
 /// Longest name, in characters: one line on a screen.
 const NAME_CHARS: usize = 200;
 
+/// Longest time that can be asked for, ten years: more is a mistake in the unit.
+const MAX_SECONDS: u64 = 10 * 365 * 24 * 3600;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct New {
@@ -169,9 +172,12 @@ fn is_admin(caller: &Caller) -> Result<(), Refusal> {
 }
 
 fn expiry(now: u64, seconds: u64) -> Result<u64, Refusal> {
-    let end = seconds.checked_mul(1000).and_then(|ms| now.checked_add(ms));
-    let end = end.filter(|_| seconds > 0);
-    end.ok_or_else(|| Refusal::Malformed("`expiresIn` takes seconds, 1 or more".into()))
+    if !(1..=MAX_SECONDS).contains(&seconds) {
+        let said =
+            format!("`expiresIn` takes seconds, 1 to {MAX_SECONDS}; leave it out for no end");
+        return Err(Refusal::Malformed(said));
+    }
+    Ok(now + seconds * 1000)
 }
 
 fn shown(record: TokenRecord) -> Shown {

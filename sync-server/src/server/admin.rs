@@ -15,6 +15,8 @@ const ACTOR: &str = "server";
 pub(super) struct Admin {
     pub token: Token,
     pub file: Option<PathBuf>,
+    /// It was made now: nobody has seen it yet.
+    pub is_new: bool,
 }
 
 /// Takes the token that was given, or the one that is kept, or makes one and keeps it.
@@ -26,7 +28,11 @@ pub(super) async fn settle(
     if let Some(token) = given {
         let adopted = adopt(state, &token).await;
         adopted.map_err(StartError::GivenToken)?;
-        return Ok(Admin { token, file: None });
+        return Ok(Admin {
+            token,
+            file: None,
+            is_new: false,
+        });
     }
     let path = directory.path().join(FILE);
     let Some(saved) = directory.read_private(FILE)? else {
@@ -37,6 +43,7 @@ pub(super) async fn settle(
         return Ok(Admin {
             token,
             file: Some(file),
+            is_new: true,
         });
     };
     let failed = |reason: String| StartError::SavedToken {
@@ -54,6 +61,7 @@ pub(super) async fn settle(
     Ok(Admin {
         token,
         file: Some(path),
+        is_new: false,
     })
 }
 

@@ -15,7 +15,7 @@
 )]
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,12 @@ impl DataDirectory {
         if !path.is_dir() {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700);
-            builder.create(&path).map_err(|e| failed(&e))?;
+            builder.create(&path).map_err(|error| match error.kind() {
+                ErrorKind::NotADirectory | ErrorKind::AlreadyExists => StoreError::NoDirectory {
+                    place: path.display().to_string(),
+                },
+                _ => failed(&error),
+            })?;
             // A power cut must not take a new directory away with all that is in it. Which of
             // those above are new is not known; one that we may not read was there before.
             for above in path.ancestors().skip(1) {

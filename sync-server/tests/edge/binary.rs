@@ -139,15 +139,16 @@ async fn it_starts_stops_and_starts_again_with_all_that_was_acknowledged() {
         "{stderr}"
     );
 
+    // It was shown once; from now on it is said where it is.
     let mut program = Program::start(data.path(), &[]);
-    assert_eq!(program.token(), (token.clone(), saved.clone()));
+    let is_in = format!("the admin token is in {saved}");
+    assert_eq!(program.line(), is_in);
     let client = program.client(&token);
     assert_eq!(client.get(file).send().await.body, "one");
     assert_eq!(client.put(file).bytes("two").await.status, 200);
     program.end(Signal::KILL);
 
-    let mut program = Program::start(data.path(), &[]);
-    program.token();
+    let program = Program::start(data.path(), &[]);
     assert_eq!(program.client(&token).get(file).send().await.body, "two");
     assert!(program.end(Signal::INT).0.success());
 
@@ -156,7 +157,7 @@ async fn it_starts_stops_and_starts_again_with_all_that_was_acknowledged() {
         let _ = std::fs::remove_file(data.path().join(file));
     }
     let mut program = Program::start(data.path(), &[]);
-    assert_eq!(program.token(), (token.clone(), saved));
+    assert_eq!(program.line(), is_in);
     assert_eq!(
         program
             .client(&token)
@@ -269,6 +270,11 @@ fn what_keeps_it_from_starting_is_told_with_a_hint() {
         &mut command(Path::new("/sys/uspark")),
         &["/sys/uspark", "--data"],
     );
+    let file = data.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        expect(&mut command(&place), &["a-file", "no directory", "--data"]);
+    }
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     expect(
@@ -291,6 +297,7 @@ fn the_command_line_explains_itself() {
     for bad in [
         &["--listen", "nowhere"][..],
         &["--max-blob-bytes", "much"],
+        &["--max-update-bytes", "0"],
         &["more"],
     ] {
         let (code, said) = run(command(data.path()).args(bad));
@@ -300,6 +307,7 @@ fn the_command_line_explains_itself() {
     assert!(code == 2 && said.contains("USPARK_LOG"), "{said}");
     let help = command(data.path()).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.starts_with("The uspark sync server"), "{help}");
     for word in [
         "USPARK_LISTEN",
         "USPARK_DATA",

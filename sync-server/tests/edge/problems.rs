@@ -58,6 +58,8 @@ async fn an_address_or_a_method_that_is_not_there_is_a_problem_too() {
         "/api/projects/%ff",
         "/api/audit?after=x",
         "/api/projects?limit=-1",
+        "/api/projects?limit=0",
+        "/api/audit?limit=0",
     ] {
         admin.get(path).send().await.problem(400);
     }

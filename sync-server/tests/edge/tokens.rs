@@ -91,6 +91,8 @@ async fn what_is_no_token_request_is_refused() {
         json!({ "project": "p", "access": "read", "expiresIn": 0 }),
         json!({ "project": "p", "access": "read", "expiresIn": -1 }),
         json!({ "project": "p", "access": "read", "expiresIn": u64::MAX }),
+        // Milliseconds, where seconds are meant.
+        json!({ "project": "p", "access": "read", "expiresIn": 1_800_000_000_000_u64 }),
         // A slip of the pen must not mint a token that never ends.
         json!({ "project": "p", "access": "read", "expires_in": 60 }),
         json!({ "project": "p", "access": "read", "name": "n".repeat(201) }),

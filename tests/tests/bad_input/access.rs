@@ -111,7 +111,7 @@ fn a_server_that_is_not_there() {
     let workspace = Workspace::new(&project);
     assert_hint(
         workspace
-            .run(&["pull", "--project-id", &project.id])
+            .run(&["pull", "--project-id", &project.id, "--sync-timeout", "1"])
             .expect_code(1),
         &server.url,
     );

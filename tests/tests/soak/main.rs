@@ -1,3 +1,4 @@
 //! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
 
+mod tokens;
 mod tree;

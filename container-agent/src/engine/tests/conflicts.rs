@@ -207,7 +207,16 @@ async fn one_way_sessions_move_one_way_and_merge() {
     place.sh("rm 'gone here'");
     let updates = server.seen().updates.len();
     let report = place.once(&server, Direction::Pull).await;
-    assert!(report.is_equal(), "{report:?}");
+    assert!(report.is_done() && !report.is_equal(), "{report:?}");
+    assert_eq!(
+        left(&report.not_pushed),
+        [
+            "gone here: deleted here",
+            "ours: changed here",
+            "both: an earlier change is not sent yet"
+        ]
+    );
+    assert_eq!(report.not_pulled, []);
     assert_eq!(server.seen().updates.len(), updates);
     assert_eq!(place.read("both"), "ONE\nTWO\n");
     assert_eq!(place.read("theirs"), "t\ntyped\n");
@@ -217,13 +226,96 @@ async fn one_way_sessions_move_one_way_and_merge() {
     server.type_into("theirs", |t| format!("{t}more\n"));
     place.sh("echo three >> both");
     let report = place.once(&server, Direction::Push).await;
-    assert!(report.is_equal(), "{report:?}");
+    assert!(report.is_done() && !report.is_equal(), "{report:?}");
+    assert_eq!(left(&report.not_pulled), ["theirs: changed on the server"]);
+    assert_eq!(report.not_pushed, []);
     assert_eq!(server.text("both"), "ONE\nTWO\nthree\n");
     assert!(server.entry("ours").is_some() && server.entry("gone here").is_none());
     assert_eq!(place.read("theirs"), "t\ntyped\n");
     let agent = place.watch(&server).await;
     assert_eq!(server.tree(), place.tree());
     agent.finish().await;
+}
+
+fn left(left: &[Pending]) -> Vec<String> {
+    let line = |left: &Pending| {
+        let path = left.path.as_ref().map_or("project", |path| path.as_str());
+        format!("{path}: {}", left.why)
+    };
+    left.iter().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_other_direction_would_move_is_told_and_then_no_more() {
+    let server = Double::new();
+    for name in ["mode", "deleted", "edited", "d/inside"] {
+        server.text_file(name, "text\n");
+    }
+    let place = Place::new();
+    place.sh("mkdir -p d empty/none");
+    let report = place.once(&server, Direction::Pull).await;
+    // `d` was empty when it was seen; what came into it is why it is there.
+    assert_eq!(left(&report.not_pushed), ["empty/none: changed here"]);
+    place.sh("chmod 755 mode; rm deleted; echo more >> edited; rmdir empty/none");
+    let report = place.once(&server, Direction::Pull).await;
+    let here = [
+        "deleted: deleted here",
+        "edited: changed here",
+        "empty: changed here",
+        "mode: permissions changed here",
+    ];
+    assert_eq!(left(&report.not_pushed), here);
+    assert!(place.once(&server, Direction::Push).await.is_equal());
+    assert!(place.once(&server, Direction::Pull).await.is_equal());
+
+    server.remove("mode");
+    server.text_file("new", "n\n");
+    let report = place.once(&server, Direction::Push).await;
+    let there = ["mode: deleted on the server", "new: changed on the server"];
+    assert_eq!(left(&report.not_pulled), there);
+    assert!(place.once(&server, Direction::Pull).await.is_equal());
+    assert!(place.once(&server, Direction::Push).await.is_equal());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_names_nothing_is_unknown() {
+    let server = Double::new();
+    server.text_file("there/file", "x");
+    server.text_file("gone", "x");
+    let place = Place::new();
+    place.once(&server, Direction::Pull).await;
+    place.write(".gitignore", "*.log\n");
+    place.write("x.log", "no");
+    place.write("node_modules/x", "no");
+    place.write("here/file", "x");
+    place.sh("rm gone");
+    for direction in [Direction::Pull, Direction::Push, Direction::Both] {
+        let agent = place.start(&server, direction).await;
+        let paths = [
+            "there",
+            "there/file",
+            "here",
+            "here/file",
+            "x.log",
+            "node_modules/x",
+        ];
+        let paths = paths.iter().chain(&["nosuch", "there/nosuch"]);
+        let paths: Vec<_> = paths.map(|path| path.parse().unwrap()).collect();
+        agent.barrier().await;
+        let unknown = agent.handle.unknown(paths).await;
+        let whys: Vec<_> = unknown.iter().map(|unknown| unknown.why.as_str()).collect();
+        assert_eq!(
+            whys,
+            [
+                "`x.log` is ignored: nothing of it is synced",
+                "`node_modules/x` is ignored: nothing of it is synced",
+                "there is no `nosuch` here or in the project",
+                "there is no `there/nosuch` here or in the project",
+            ],
+            "{direction:?}"
+        );
+        agent.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

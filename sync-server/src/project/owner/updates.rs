@@ -342,6 +342,11 @@ impl Owner {
     /// A new edit of a text whose path is gone brings the path back, or a conflict name where
     /// something else has it.
     fn give_path_back(&mut self, doc: &DocId, writes: &mut Vec<Write>) {
+        if self.records.get(doc).is_none_or(|memo| memo.is_live) {
+            return;
+        }
+        // Whoever sees the path come back is to know that the text is no longer what it was.
+        self.settle(doc, writes);
         let Some(memo) = self.records.get_mut(doc).filter(|memo| !memo.is_live) else {
             return;
         };

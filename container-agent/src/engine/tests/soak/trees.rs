@@ -19,7 +19,9 @@ async fn lost_events_lose_no_file_and_delete_none() {
     let lost = notifier.lost();
     let server = Double::new();
     let mut forest = Forest::new(row.random.fork());
-    let config = forest.place.config(Direction::Both);
+    let mut config = forest.place.config(Direction::Both);
+    // Whole trees go here because somebody means it.
+    config.mass_delete = MassDelete::Passes;
     let to = Arc::new(server.clone());
     let session = Session::start_on(config, forest.place.sink(), to, Box::new(notifier));
     let agent = Agent::on(session.await.unwrap());

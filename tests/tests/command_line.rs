@@ -1,0 +1,135 @@
+//! What a person at a terminal does with `uspark`, and what it says.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests change workspaces as a user does"
+)]
+
+use serde_json::{Value, json};
+use uspark_tests::{Project, Running, SOON, Server, Workspace, eventually, same};
+
+#[test]
+fn a_pull_says_what_is_not_pushed_and_a_push_what_is_not_pulled() {
+    let server = Server::start();
+    let project = server.project();
+    project.put("a", "a\n");
+    project.put("b", "b\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    let said = |arguments: &[&str]| workspace.run(arguments).expect_code(0).text();
+    assert!(said(&["pull"]).ends_with("Successfully pulled 2 files\n"));
+    assert_eq!(said(&["pull"]), "All files are up to date\n");
+
+    workspace.write("new", "new\n");
+    workspace.write("a", "changed\n");
+    std::fs::remove_file(workspace.path("b")).unwrap();
+    let here = "No changes to pull\n3 files differ here and are not pushed: uspark push\n";
+    assert_eq!(said(&["pull"]), here);
+    let json: Value = serde_json::from_str(&said(&["pull", "--json"])).unwrap();
+    let report = &json["report"];
+    assert_eq!(
+        (&report["done"], &report["equal"]),
+        (&true.into(), &false.into())
+    );
+    let names: Vec<_> = (0..3)
+        .map(|n| report["notPushed"][n]["path"].clone())
+        .collect();
+    assert_eq!(names, ["a", "b", "new"]);
+
+    said(&["push"]);
+    project.put("there", "there\n");
+    let there = "No changes to push\n1 file differs on the server and is not pulled: uspark pull\n";
+    assert_eq!(said(&["push"]), there);
+    said(&["pull"]);
+    assert_eq!(
+        said(&["push"]),
+        "No changes to push (all files are up to date)\n"
+    );
+}
+
+#[test]
+fn a_name_that_names_nothing_fails_and_the_others_are_transferred() {
+    let server = Server::start();
+    let project = server.project();
+    project.put("a", "a\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    workspace.write("b", "b\n");
+    for (command, other, did) in [("pull", "a", "Pulled"), ("push", "b", "Pushed")] {
+        let cases = [
+            (&[command, "nosuch"][..], String::new()),
+            (
+                &[command, other, "nosuch"],
+                format!("+ {other}\n{did} 1 file\n"),
+            ),
+        ];
+        for (arguments, said) in cases {
+            let ended = workspace.run(arguments).expect_code(1);
+            let message = "there is no `nosuch` here or in the project";
+            assert!(ended.stderr.contains(message), "{ended}");
+            assert_eq!(ended.text(), said);
+        }
+    }
+    workspace.equals(&project).unwrap();
+    // To take away what is gone there is no mistake.
+    std::fs::remove_file(workspace.path("a")).unwrap();
+    workspace.run(&["push", "a"]).expect_code(0);
+}
+
+#[test]
+fn status_waits_for_the_agent_that_was_started_just_before() {
+    let server = Server::start();
+    let project = server.project();
+    project.put("a", "a\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    let script = "uspark watch & uspark status --wait && cat a && kill $! && wait";
+    let ended = Running::start(&mut workspace.bash(script)).wait();
+    assert!(ended.text().ends_with("a\n"), "{ended}");
+}
+
+#[test]
+fn a_token_that_does_not_count_any_more_ends_watch_and_says_what_to_do() {
+    let server = Server::start();
+    let project = server.project();
+    project.put("a", "a\n");
+    for (expires_in, is_revoked) in [(3600, true), (3, false)] {
+        let wanted = json!({"project": project.id, "access": "write", "expiresIn": expires_in});
+        let token = server.curl("/api/tokens").json(&wanted).expect(201).json();
+        let mine = Project {
+            id: project.id.clone(),
+            url: server.url.clone(),
+            token: token["token"].as_str().unwrap().to_owned(),
+        };
+        let workspace = Workspace::new(&mine);
+        let watch = workspace.start(&["watch", "--project-id", &project.id]);
+        eventually(SOON, || same(workspace.text("a")?, "a\n"));
+        if is_revoked {
+            let path = format!("/api/tokens/{}", token["id"].as_str().unwrap());
+            server.curl(&path).method("DELETE").expect(204);
+        }
+        let ended = watch.wait().expect_code(1);
+        let error = "error: the server refuses this project: the token is missing, wrong, expired or revoked";
+        assert!(ended.stderr.contains(error), "{ended}");
+        assert!(ended.stderr.contains("hint: `uspark auth login"), "{ended}");
+        assert!(ended.stderr.lines().count() < 8, "{ended}");
+    }
+}
+
+#[test]
+fn a_log_is_plain_lines_whatever_a_file_is_called() {
+    let server = Server::start();
+    let project = server.project();
+    let name = "a\nforged\u{1b}[31m";
+    let workspace = Workspace::new(&project).env("USPARK_LOG", "debug");
+    workspace.write(name, "x");
+    let ended = workspace
+        .run(&["push", "--project-id", &project.id])
+        .expect_code(0);
+    assert!(
+        ended.text().starts_with("+ a\\nforged\\u{1b}[31m\n"),
+        "{ended}"
+    );
+    assert!(ended.stderr.contains("a\\nforged"), "{ended}");
+    let hidden = |c: char| c.is_control() && c != '\n';
+    assert!(
+        !ended.stderr.contains(hidden) && !ended.stderr.contains("\nforged"),
+        "{ended}"
+    );
+}

@@ -1,0 +1,453 @@
+//! Token conservation: people and programs insert unique lines everywhere at once, by every way there is, while
+//! processes are killed. In the end each line is in every replica, on every disk and on the server, once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use fastrand::Rng;
+use serde_json::json;
+use uspark_tests::{Node, Project, Row, Running, SOON, Server, Workspace, eventually, same};
+
+/// Files that programs in both workspaces write.
+const SHARED: [&str; 3] = ["shared.txt", "src/shared.rs", "src/deep/er/shared.md"];
+/// Files that only one workspace's programs write, who also rename them, and delete and make them again.
+const OWN: [&str; 2] = ["own", "src/own"];
+/// Lines that are in every file all the time.
+const LINES: usize = 30;
+/// Lines that a person types into a file in a round, and files that they type into.
+const TYPED: (usize, usize) = (150, 2);
+/// Writes of a program to a file in a round.
+const WRITES: usize = 25;
+
+#[test]
+fn no_token_is_lost_or_doubled() {
+    let mut row = Row::begin("token conservation");
+    let wanted = row.count(1_000_000, 6_000);
+    let mut world = World::new();
+    let (mut done, mut rounds) = (0, 0);
+    while done < wanted {
+        let tokens = world.round(&mut row.random);
+        world.check(&tokens);
+        world.clear();
+        done += tokens.values().map(BTreeSet::len).sum::<usize>();
+        rounds += 1;
+    }
+    let kills = world.kills;
+    world.end();
+    row.held(format!("{done} tokens in {rounds} rounds, {kills} kills"));
+}
+
+/// The tokens that were put into each file.
+type Tokens = BTreeMap<String, BTreeSet<String>>;
+
+struct World {
+    server: Server,
+    project: Project,
+    files: Vec<String>,
+    /// The files' documents at the beginning of the round.
+    documents: Vec<String>,
+    sites: [Site; 2],
+    people: [Node; 3],
+    opened: BTreeSet<String>,
+    kills: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let server = Server::start();
+        let project = server.project();
+        let mut sites = ['a', 'b'].map(|name| Site::new(&project, name));
+        let own = sites.iter().flat_map(Site::own_files);
+        let shared = SHARED.iter().map(ToString::to_string);
+        let files: Vec<String> = shared.chain(own).collect();
+        let text: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
+        for file in &files {
+            project.put(file, text.as_str());
+        }
+        sites.iter_mut().for_each(Site::start);
+        let people = [
+            Node::client(&project),
+            Node::client(&project),
+            Node::collab(&project),
+        ];
+        let mut world = Self {
+            server,
+            project,
+            files,
+            documents: Vec::new(),
+            sites,
+            people,
+            opened: BTreeSet::new(),
+            kills: 0,
+        };
+        world.settle();
+        world
+    }
+
+    /// Everybody writes at once, and some are killed.
+    fn round(&mut self, random: &mut Rng) -> Tokens {
+        let document = |file: &String| self.project.document(file);
+        self.documents = self.files.iter().map(document).collect();
+        for document in &self.documents {
+            if self.opened.insert(document.clone()) {
+                for person in &mut self.people {
+                    person.call("open", json!({"document": document}));
+                }
+            }
+        }
+        let (files, documents) = (&self.files, &self.documents);
+        let writers: Vec<Writer> = self
+            .sites
+            .iter()
+            .flat_map(|site| site.writers(random))
+            .collect();
+        let chaos = (&mut self.sites, &mut self.server, random.fork());
+        let number = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let mut tasks = Vec::new();
+            for (person, who) in self.people.iter_mut().zip(["p", "q", "r"]) {
+                let (mut random, number) = (random.fork(), &number);
+                tasks.push(scope.spawn(move || {
+                    let mut typed = Tokens::new();
+                    for _ in 0..TYPED.1 {
+                        let at = random.usize(..files.len());
+                        let tokens = scatter(person, who, &documents[at], number, &mut random);
+                        typed.entry(files[at].clone()).or_default().extend(tokens);
+                    }
+                    typed
+                }));
+            }
+            for mut writer in writers {
+                let number = &number;
+                tasks.push(scope.spawn(move || {
+                    for _ in 0..WRITES {
+                        writer.write(number).expect("files can be written");
+                    }
+                    [(writer.file, writer.tokens)].into()
+                }));
+            }
+            let chaos = scope.spawn(move || {
+                let (sites, server, mut random) = chaos;
+                disturb(sites, server, &mut random)
+            });
+            let mut all = Tokens::new();
+            for task in tasks {
+                for (file, tokens) in task.join().expect("nobody panics") {
+                    all.entry(file).or_default().extend(tokens);
+                }
+            }
+            self.kills += chaos.join().expect("nobody panics");
+            all
+        })
+    }
+
+    /// Waits until every replica, every disk and the server are equal.
+    fn settle(&mut self) {
+        for document in &self.documents {
+            for person in &mut self.people {
+                person.call("waitSaved", json!({"document": document}));
+            }
+        }
+        eventually(SOON * 2, || {
+            for site in &self.sites {
+                let ended = site
+                    .workspace
+                    .run(&["status", "--wait", "--sync-timeout", "20"]);
+                ensure!(ended.code == 0, "{}: {}", site.name, ended.stderr);
+            }
+            for site in &self.sites {
+                let differs = || format!("workspace {}", site.name);
+                site.workspace.equals(&self.project).with_context(differs)?;
+            }
+            Ok(())
+        });
+    }
+
+    fn check(&mut self, tokens: &Tokens) {
+        self.settle();
+        let tree = self.sites[0].workspace.tree().expect("it can be listed");
+        for (file, tokens) in tokens {
+            let text = self.sites[0].workspace.text(file).expect("it is there");
+            // What lost its name to another is kept beside it.
+            let stem = file.trim_end_matches(".txt");
+            let copies = tree
+                .keys()
+                .filter(|path| path.starts_with(stem) && *path != file);
+            let copies: String = copies
+                .filter_map(|path| self.sites[0].workspace.text(path).ok())
+                .collect();
+            let wrong: Vec<(&String, usize)> = tokens
+                .iter()
+                .map(|token| (token, text.matches(&format!("{token}\n")).count()))
+                .filter(|(token, count)| {
+                    *count > 1 || *count == 0 && !copies.contains(&format!("{token}\n"))
+                })
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "in {file}, tokens and how often they are there: {wrong:?}\n{:?}\n{text}\ncopies:\n{copies}",
+                tree.keys()
+            );
+            let known = text.lines().filter(|line| line.starts_with('<'));
+            let strange: Vec<&str> = known.filter(|line| !tokens.contains(*line)).collect();
+            assert!(strange.is_empty(), "{strange:?} in {file}");
+            for line in 0..LINES {
+                let count = text.matches(&format!("line {line}\n")).count();
+                assert_eq!(count, 1, "line {line} in {file}:\n{text}");
+            }
+        }
+        for (file, document) in self.files.iter().zip(&self.documents) {
+            let text = self.sites[0].workspace.text(file).expect("it is there");
+            if self.project.document(file) == *document {
+                for person in &mut self.people {
+                    let theirs = person.call("text", json!({"document": document}));
+                    same(theirs.as_str(), Some(text.as_str())).expect(file);
+                }
+            }
+        }
+    }
+
+    /// Takes this round's tokens out again.
+    fn clear(&mut self) {
+        let tree = self.sites[0].workspace.tree().expect("it can be listed");
+        for path in tree
+            .keys()
+            .filter(|path| path.contains(".conflict-") || path.ends_with(".moved"))
+        {
+            fs::remove_file(self.sites[0].workspace.path(path)).expect("it is there");
+        }
+        let documents: Vec<String> = self
+            .files
+            .iter()
+            .map(|file| self.project.document(file))
+            .collect();
+        for document in documents {
+            if self.opened.insert(document.clone()) {
+                for person in &mut self.people {
+                    person.call("open", json!({"document": document}));
+                }
+            }
+            let lines = json!({"document": document, "pattern": "^<"});
+            self.people[0].call("deleteLines", lines);
+        }
+        self.settle();
+    }
+
+    fn end(self) {
+        for site in self.sites {
+            let agent = site.agent.expect("it runs");
+            agent.terminate().expect_code(0);
+        }
+    }
+}
+
+/// A person types lines into a document; sometimes the connection is lost.
+fn scatter(
+    person: &mut Node,
+    who: &str,
+    document: &str,
+    number: &AtomicU64,
+    random: &mut Rng,
+) -> BTreeSet<String> {
+    let mut tokens = BTreeSet::new();
+    for part in 0..3 {
+        let offline =
+            part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
+        if offline {
+            person.call("disconnect", json!({"document": document}));
+        }
+        let lines: Vec<String> = (0..TYPED.0 / 3).map(|_| token(who, number)).collect();
+        let seed = random.u32(..);
+        let pause = random.u32(1..8);
+        person.call(
+            "scatter",
+            json!({"document": document, "lines": lines, "seed": seed, "pause": pause}),
+        );
+        if offline {
+            person.call("reconnect", json!({"document": document}));
+        }
+        tokens.extend(lines);
+    }
+    tokens
+}
+
+fn token(who: &str, number: &AtomicU64) -> String {
+    format!("<{who}{}>", number.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Kills what may be killed, and starts it again. Gives how many were.
+fn disturb(sites: &mut [Site; 2], server: &mut Server, random: &mut Rng) -> usize {
+    let mut kills = 0;
+    if std::env::var_os("CALM").is_some() {
+        return 0;
+    }
+    for _ in 0..random.usize(..3) {
+        pause(random, 200);
+        let site = &mut sites[random.usize(..2)];
+        match random.u8(..10) {
+            0..6 => {
+                site.agent.take().expect("it runs").kill9();
+                pause(random, 100);
+                site.start();
+            }
+            6..8 => {
+                site.agent.take().expect("it runs").terminate();
+                site.start();
+            }
+            _ => {
+                server.kill9();
+                pause(random, 100);
+                server.restart();
+            }
+        }
+        kills += 1;
+    }
+    kills
+}
+
+fn pause(random: &mut Rng, most: u64) {
+    thread::sleep(Duration::from_millis(random.u64(..most)));
+}
+
+/// A workspace and the agent on it.
+struct Site {
+    name: char,
+    project: String,
+    workspace: Workspace,
+    agent: Option<Running>,
+}
+
+impl Site {
+    fn new(project: &Project, name: char) -> Self {
+        Self {
+            name,
+            project: project.id.clone(),
+            workspace: Workspace::new(project),
+            agent: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let agent = self
+            .workspace
+            .start(&["watch", "--project-id", &self.project]);
+        self.agent = Some(agent);
+    }
+
+    fn own_files(&self) -> Vec<String> {
+        OWN.iter()
+            .map(|name| format!("{name}-{}.txt", self.name))
+            .collect()
+    }
+
+    fn writers(&self, random: &mut Rng) -> Vec<Writer> {
+        let shared = SHARED.iter().map(|name| (name.to_string(), false));
+        let own = self.own_files().into_iter().map(|name| (name, true));
+        let writer = |(file, is_own): (String, bool)| Writer {
+            who: self.name.to_string(),
+            path: self.workspace.path(&file),
+            file,
+            is_own,
+            random: random.fork(),
+            tokens: BTreeSet::new(),
+        };
+        shared.chain(own).map(writer).collect()
+    }
+}
+
+/// The programs that write one file of a workspace, one after the other.
+struct Writer {
+    who: String,
+    file: String,
+    path: PathBuf,
+    is_own: bool,
+    random: Rng,
+    tokens: BTreeSet<String>,
+}
+
+impl Writer {
+    /// One write, with new tokens in it.
+    fn write(&mut self, number: &AtomicU64) -> io::Result<()> {
+        pause(&mut self.random, 6);
+        let mut kind = self.random.u8(..if self.is_own { 9 } else { 6 });
+        if let Ok(k) = std::env::var("KINDS") {
+            let ks: Vec<u8> = k.split(',').map(|k| k.parse().unwrap()).collect();
+            if !ks.contains(&kind) {
+                kind = ks[kind as usize % ks.len()];
+            }
+        }
+        if kind == 0 {
+            let line = format!("{}\n", self.token(number));
+            return fs::OpenOptions::new()
+                .append(true)
+                .open(&self.path)?
+                .write_all(line.as_bytes());
+        }
+        let moved = self.path.with_extension("moved");
+        if kind == 6 {
+            fs::rename(&self.path, &moved)?;
+            pause(&mut self.random, 80);
+            return fs::rename(&moved, &self.path);
+        }
+        let mut text = fs::read_to_string(&self.path)?;
+        for _ in 0..self.random.usize(1..4) {
+            let line = format!("{}\n", self.token(number));
+            let starts: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+            let at = self.random.choice(&starts).copied().unwrap_or(0);
+            text.insert_str(at, &line);
+        }
+        match kind {
+            1 => fs::write(&self.path, text),
+            2 => self.replace(&text),
+            3 => {
+                // It thinks, and others write.
+                pause(&mut self.random, 40);
+                fs::write(&self.path, text)
+            }
+            4 => {
+                pause(&mut self.random, 40);
+                self.replace(&text)
+            }
+            5 => {
+                let mut file = fs::File::create(&self.path)?;
+                for chunk in text.as_bytes().chunks(text.len() / 3 + 1) {
+                    file.write_all(chunk)?;
+                    pause(&mut self.random, 4);
+                }
+                Ok(())
+            }
+            7 => {
+                fs::rename(&self.path, &moved)?;
+                fs::write(&moved, text)?;
+                pause(&mut self.random, 20);
+                fs::rename(&moved, &self.path)
+            }
+            _ => {
+                fs::remove_file(&self.path)?;
+                fs::write(&self.path, text)
+            }
+        }
+    }
+
+    /// As editors save: another file takes the name.
+    fn replace(&mut self, text: &str) -> io::Result<()> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(format!(".tmp.1.{}", self.random.u32(..)));
+        fs::write(&aside, text)?;
+        fs::rename(aside, &self.path)
+    }
+
+    fn token(&mut self, number: &AtomicU64) -> String {
+        let token = token(&self.who, number);
+        self.tokens.insert(token.clone());
+        token
+    }
+}
