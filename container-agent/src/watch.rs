@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -149,6 +150,7 @@ pub struct NoNotifier {
 pub struct Watcher {
     requests: mpsc::Sender<Request>,
     waker: Waker,
+    events: Arc<AtomicU64>,
 }
 
 enum Request {
@@ -172,10 +174,22 @@ impl Watcher {
         let (requests, received) = mpsc::channel();
         let waker = notifier.waker();
         let cookies = state.cookies();
+        let counted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&counted);
         let thread = tokio::task::spawn_blocking(move || {
-            tree::Tree::new(notifier, root, cookies, events).run(&received);
+            tree::Tree::new(notifier, root, cookies, events, counter).run(&received);
         });
-        (Self { requests, waker }, thread)
+        let watcher = Self {
+            requests,
+            waker,
+            events: counted,
+        };
+        (watcher, thread)
+    }
+
+    /// How many events of the kernel the thread has taken.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
     }
 
     /// Has a directory watched although it is ignored.

@@ -53,8 +53,11 @@ pub struct DocumentName {
 macro_rules! id {
     ($($name:ident),*) => {$(
         impl $name {
-            /// Makes a fresh id from 15 random bytes (120 bits: never drawn twice).
-            pub fn from_random(bytes: [u8; 15]) -> Self {
+            /// Makes a fresh id from 15 random bytes, of which it uses 119 bits: it is never drawn
+            /// twice, and begins with a letter. A command line takes what begins with `-` for an
+            /// option.
+            pub fn from_random(mut bytes: [u8; 15]) -> Self {
+                bytes[0] &= 0x7f;
                 Self(URL_SAFE_NO_PAD.encode(bytes).into())
             }
 
@@ -213,6 +216,17 @@ mod tests {
         for bad in ["", "a/b", "..", "a b", "ä", &"x".repeat(65)] {
             assert!(bad.parse::<ProjectId>().is_err(), "{bad}");
             assert!(bad.parse::<DocId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fresh_id_begins_with_a_letter() {
+        for first in 0..=u8::MAX {
+            let mut bytes = [0xff; 15];
+            bytes[0] = first;
+            let id = ProjectId::from_random(bytes);
+            assert!(id.as_str().starts_with(|c: char| c.is_ascii_alphabetic()));
+            assert_eq!(id.as_str().parse(), Ok(id));
         }
     }
 

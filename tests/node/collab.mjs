@@ -41,6 +41,7 @@ function connect (opened) {
     // Asked to connect while it is closing, the provider would stay away for good.
     disconnect: () => new Promise(resolve => {
       socket.on('disconnect', resolve)
+      if (socket.status === 'disconnected') resolve()
       socket.disconnect()
     }),
     reconnect: () => socket.connect(),

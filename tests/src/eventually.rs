@@ -1,4 +1,5 @@
-//! Waiting for a condition, with a deadline: the only place of the tests that sleeps.
+//! Waiting for a condition, with a deadline, and playing somebody who takes time: the only places of the tests that
+//! sleep.
 
 use std::{
     fmt::Debug,
@@ -31,4 +32,10 @@ pub fn eventually<T>(deadline: Duration, mut condition: impl FnMut() -> anyhow::
 pub fn same<A: PartialEq<B> + Debug, B: Debug>(found: A, expected: B) -> anyhow::Result<()> {
     anyhow::ensure!(found == expected, "found {found:?}, expected {expected:?}");
     Ok(())
+}
+
+/// Lets time pass: the pace of a person or a program that a test plays, or how long it takes something away. Never to wait
+/// for something to happen.
+pub fn pause(time: Duration) {
+    thread::sleep(time);
 }

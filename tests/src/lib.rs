@@ -3,7 +3,7 @@
 //! Owns: starting the real binaries, other people's programs and a scripted model, and ending them. Everything is
 //! reached at its edge, by wire, HTTP or command line; nothing here links the server or the agent.
 //!
-//! Must not: sleep anywhere but in [`eventually`]; leave a process or a file behind, also when a test panics.
+//! Must not: sleep anywhere but in [`eventually`] and [`pause`]; leave a process or a file behind, also when a test panics.
 //!
 //! The harness panics where a test should fail: a message says what was expected and what each process said.
 #![allow(
@@ -15,6 +15,7 @@ mod curl;
 mod eventually;
 mod model;
 mod node;
+mod outline;
 mod process;
 mod programs;
 mod server;
@@ -22,9 +23,10 @@ mod soak;
 mod workspace;
 
 pub use curl::{Curl, Reply};
-pub use eventually::{SOON, eventually, same};
+pub use eventually::{SOON, eventually, pause, same};
 pub use model::{Model, Turn};
 pub use node::{Node, from_hex, to_hex};
+pub use outline::{Outline, same_outline};
 pub use process::{Ended, Running};
 pub use programs::{as_ordinary_user, private_mounts, program, under};
 pub use server::{Project, Server};

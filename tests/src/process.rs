@@ -170,8 +170,14 @@ impl Running {
 
     /// Waits until the process ends by itself.
     #[track_caller]
-    pub fn wait(mut self) -> Ended {
-        let status = eventually(DEADLINE, || {
+    pub fn wait(self) -> Ended {
+        self.wait_within(DEADLINE)
+    }
+
+    /// Waits until the process ends by itself; for what may take longer than usual.
+    #[track_caller]
+    pub fn wait_within(mut self, deadline: Duration) -> Ended {
+        let status = eventually(deadline, || {
             let ended = self.group.child.try_wait()?;
             ended.with_context(|| {
                 format!(

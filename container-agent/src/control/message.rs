@@ -132,6 +132,8 @@ pub struct StatusView {
     pub watches: u64,
     /// Directories that the kernel lets this user watch.
     pub watches_allowed: Option<u64>,
+    /// How many events of the kernel were taken.
+    pub events: u64,
     /// Paths known on both sides.
     pub files: u64,
 }
@@ -184,6 +186,7 @@ impl StatusView {
             last_acknowledged: status.last_acknowledged.and_then(millis),
             watches: status.watches,
             watches_allowed: status.watches_allowed,
+            events: status.events,
             files: status.files,
         }
     }

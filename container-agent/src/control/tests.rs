@@ -38,6 +38,7 @@ impl Agent for Fake {
             last_acknowledged: None,
             watches: 1,
             watches_allowed: None,
+            events: 0,
             files: 2,
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::config::{Direction, MassDelete};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
+use crate::watch::Watcher;
 
 /// Somebody who waits.
 pub(super) struct Barrier {
@@ -264,6 +265,7 @@ impl Engine {
             last_acknowledged: self.last_acknowledged,
             watches: self.watches as u64,
             watches_allowed: None,
+            events: self.watcher.as_ref().map_or(0, Watcher::events),
             files: self.agreed.len() as u64,
         }
     }

@@ -215,7 +215,8 @@ impl Engine {
                     return;
                 }
             } else if !self.load_from_journal(doc) {
-                let empty = TextDocument::empty(self.client);
+                let past = self.departed.remove(doc).unwrap_or_default();
+                let empty = TextDocument::again(self.client, past);
                 self.loaded(doc, empty);
                 self.stale.insert(doc.clone());
             }
@@ -291,7 +292,12 @@ impl Engine {
 
     /// A document is no longer on disk.
     pub(super) fn forget_document(&mut self, doc: &DocId) {
-        let was_loaded = self.texts.remove(doc).is_some();
+        let loaded = self.texts.remove(doc);
+        let was_loaded = loaded.is_some();
+        if let Some(document) = loaded {
+            let past = document.into_past(now_ms());
+            self.departed.insert(doc.clone(), past);
+        }
         if was_loaded | self.inbox.remove(doc).is_some() | self.has_state(doc) {
             // Should it come back, it is not what it was seeded with.
             self.stale.insert(doc.clone());
@@ -314,6 +320,9 @@ impl Engine {
     /// Lets go of documents that nobody needs: all those idle for long, and the longest idle when
     /// there are too many.
     pub(super) fn unload_idle(&mut self) {
+        let now = now_ms();
+        self.departed
+            .retain(|_, past| TextDocument::are_recent(past, now));
         if !self.records.is_empty() {
             // What the journal does not have yet would be missing when they are loaded again.
             return;

@@ -49,6 +49,8 @@ impl Engine {
             // Whoever wrote it has closed it: who writes it now is somebody else.
             work.written_since = None;
         }
+        // What was found out about its origin was about what was there before.
+        work.origin = Origin::Unknown;
         if moved_from.is_some() {
             work.moved_from = moved_from;
         }
@@ -195,6 +197,9 @@ impl Engine {
             return;
         };
         let absent = view.disk == Disk::Absent;
+        if !absent {
+            work.absent_since = None;
+        }
         work.view = Some(view);
         work.text = text;
         if absent {

@@ -24,7 +24,7 @@ use super::guard::{Deletion, Guard};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
 use super::report::{Conflict, LinkState, Report, Skipped, Status};
-use super::texts::TextDocument;
+use super::texts::{Pasts, TextDocument};
 use super::tools::Tools;
 use super::wire::Wire;
 use super::work::{Trouble, Works};
@@ -103,6 +103,8 @@ pub(super) struct Engine {
     pub guard: Guard,
     /// Loaded text documents.
     pub texts: HashMap<DocId, TextDocument>,
+    /// What was on disk a moment ago of documents that no longer are.
+    pub departed: HashMap<DocId, Pasts>,
     /// Updates of documents that are on disk and not loaded.
     pub inbox: HashMap<DocId, Vec<Vec<u8>>>,
     /// Documents of which updates may have been missed: only an exchange tells.

@@ -173,6 +173,7 @@ impl Session {
             works: Works::default(),
             guard: Guard::default(),
             texts: HashMap::new(),
+            departed: HashMap::new(),
             inbox: HashMap::new(),
             stale: HashSet::new(),
             exchange_line: VecDeque::new(),
@@ -317,6 +318,7 @@ impl SessionHandle {
                 last_acknowledged: None,
                 watches: 0,
                 watches_allowed: None,
+                events: 0,
                 files: 0,
             },
         }

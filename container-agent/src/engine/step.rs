@@ -14,7 +14,7 @@ use super::guard::Side;
 use super::jobs::{DiskJob, Transfer, TransferError};
 use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
-use super::texts::{Edited, Writer};
+use super::texts::{Edited, Found, Writer};
 use super::work::{Origin, View};
 use crate::clock::now_ms;
 use crate::journal::{Base, Record};
@@ -75,7 +75,13 @@ impl Engine {
                     self.withdraw(path);
                 }
             }
-            Step::Write => self.write(path, view, entry, None),
+            Step::Write => {
+                // Whoever saves by moving the old version away is not to find it there again.
+                let vanished = base.is_some() && view.disk == Disk::Absent;
+                if !vanished || self.is_gone(path, now) {
+                    self.write(path, view, entry, None);
+                }
+            }
             Step::WriteMode => self.write_mode(path, view, entry),
             Step::Remove => {
                 if self.may_delete(path, Side::Project, deletion) {
@@ -173,6 +179,7 @@ impl Engine {
     /// Both sides have nothing.
     fn forget(&mut self, path: &FilePath) {
         self.disagree(path);
+        self.mark_emptied(path, path);
         self.settle(path);
     }
 
@@ -196,12 +203,17 @@ impl Engine {
             true => Writer::SawTheDisk,
             false => Writer::Unknown,
         };
+        let found = Found {
+            text: &text,
+            mtime_ns: view.print.map_or(0, |print| print.mtime_ns),
+            writer,
+        };
         let Some(document) = self.texts.get_mut(&doc) else {
             return;
         };
         document.used = used;
         let fresh = ClientId::from_random(random());
-        let edited = match document.edit(&text, writer, fresh, now_ms()) {
+        let edited = match document.edit(found, fresh, now_ms()) {
             Ok(edited) => edited,
             Err(error) => return self.lose_document(path, &doc, &chain(&error)),
         };
@@ -320,6 +332,7 @@ impl Engine {
                 print: view.print,
             },
         );
+        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::Sent(path.clone()));
         self.replan(path);
@@ -383,15 +396,39 @@ impl Engine {
     /// The project's entry goes.
     fn withdraw(&mut self, path: &FilePath) {
         let by = self.works.get(path).and_then(|work| work.by.clone());
+        let base = self.agreed.get(path).cloned();
         self.project.remove(path, by);
         self.disagree(path);
+        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::RemovedThere(path.clone()));
-        // Its directory may be empty now, and still there.
-        if let Some(parent) = path.parent() {
-            self.mark_for(&parent, Urgency::Soon, path);
-        }
+        self.mark_emptied(path, path);
         self.settle(path);
+    }
+
+    /// The project has nothing at a path any more: of the directories above it those that are empty
+    /// now may still be on disk. They may have been looked at when the project was not as far.
+    fn mark_emptied(&mut self, path: &FilePath, cause: &FilePath) {
+        for directory in path.ancestors() {
+            if self.project.has_below(&directory) {
+                return;
+            }
+            self.mark_for(&directory, Urgency::Soon, cause);
+        }
+    }
+
+    /// What was agreed was taken out of the project here. Edits of its document that were made
+    /// before and not sent yet are given up: the server would take them for newer ones, and bring
+    /// the file back.
+    fn abandon(&mut self, base: Option<Base>) {
+        let Some(doc) = base.as_ref().and_then(|base| base.entry.doc()) else {
+            return;
+        };
+        if !self.project.docs.contains_key(doc) && self.agreed.at_doc(doc).is_none() {
+            let given_up = self.wire.abandon(&Some(doc.clone()));
+            self.records
+                .extend(given_up.into_iter().map(Record::Acknowledged));
+        }
     }
 
     /// Whether a new path is an old one renamed, or that is being asked.
@@ -475,9 +512,7 @@ impl Engine {
             work.origin = Origin::Unknown;
         }
         self.mark_for(from, Urgency::Soon, to);
-        if let Some(parent) = from.parent() {
-            self.mark_for(&parent, Urgency::Soon, to);
-        }
+        self.mark_emptied(from, to);
         self.replan(to);
     }
 

@@ -42,15 +42,19 @@ pub(super) struct TextDocument {
     /// When it was last needed, in seconds of the session.
     pub used: u64,
     /// What was written back a moment ago, oldest first.
-    past: VecDeque<Past>,
-    /// What was last taken for an edit of something older: written once more it is meant.
-    merged: Option<BlobHash>,
+    past: Pasts,
+    /// What was last taken for an edit of something older, and its file's time: written once more
+    /// it is meant.
+    merged: Option<(BlobHash, i64)>,
     /// What the write-back under way displaced, and the state that has it.
     displaced: Option<(String, Vec<u8>)>,
 }
 
+/// Write-backs, oldest first.
+pub(super) type Pasts = VecDeque<Past>;
+
 /// A write-back that somebody who reads and then writes may not have seen.
-struct Past {
+pub(super) struct Past {
     /// Milliseconds since 1970.
     at: u64,
     /// The text before it.
@@ -66,6 +70,17 @@ pub(super) enum Writer {
     Unknown,
     /// It wrote over what it had just read: a tool call for which write-back had to wait.
     SawTheDisk,
+}
+
+/// A text on disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    /// The bytes.
+    pub text: &'a str,
+    /// When the file was written, as it says, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Who wrote it.
+    pub writer: Writer,
 }
 
 /// What became of new bytes on disk.
@@ -106,6 +121,25 @@ impl TextDocument {
             merged: None,
             displaced: None,
         }
+    }
+
+    /// The same document again, after it was gone from disk: whoever writes there may have read it
+    /// before that.
+    pub fn again(client: ClientId, past: Pasts) -> Self {
+        Self {
+            past,
+            ..Self::empty(client)
+        }
+    }
+
+    /// What somebody may have read who writes after the document is gone from disk.
+    pub fn into_past(mut self, now: u64) -> Pasts {
+        self.past.push_back(Past {
+            at: now,
+            before: self.shadow.text(),
+            state: self.shadow.state(),
+        });
+        self.past
     }
 
     /// A document whose shadow was remembered, and with it what was written back a moment ago.
@@ -159,19 +193,25 @@ impl TextDocument {
     /// written back.
     pub fn edit(
         &mut self,
-        bytes: &str,
-        writer: Writer,
+        found: Found<'_>,
         fresh: ClientId,
         now: u64,
     ) -> Result<Edited, ReplicaError> {
+        let Found {
+            text: bytes,
+            mtime_ns,
+            writer,
+        } = found;
         let hash = BlobHash::of(bytes.as_bytes());
-        let insists = self.merged.take() == Some(hash);
+        // With the same time it is the same file, moved there again.
+        let merged = self.merged.take();
+        let insists = merged.is_some_and(|(was, at)| was == hash && at != mtime_ns);
         let seen = match writer {
             Writer::Unknown if !insists => self.seen_by_writer_of(bytes, now),
             _ => None,
         };
         if let Some(state) = seen {
-            self.merged = Some(hash);
+            self.merged = Some((hash, mtime_ns));
             // The shadow goes back to what the writer had read, and on from there under another
             // client: its own later edits are in the live replica and must not be made again.
             let fork = fork(fresh, &state)?;
@@ -265,7 +305,7 @@ impl TextDocument {
             return Ok(());
         }
         self.past.push_back(Past { at, before, state });
-        let bytes = |past: &VecDeque<Past>| past.iter().map(|p| p.before.len()).sum::<usize>();
+        let bytes = |past: &Pasts| past.iter().map(|p| p.before.len()).sum::<usize>();
         while self.past.len() > 1 && bytes(&self.past) > PAST_BYTES {
             self.past.pop_front();
         }
@@ -281,6 +321,11 @@ impl TextDocument {
         self.shadow.apply(&update)?;
         self.shadow_version = self.live_version;
         Ok(Some(update))
+    }
+
+    /// Whether somebody may still write who read one of these.
+    pub fn are_recent(past: &Pasts, now: u64) -> bool {
+        past.back().is_some_and(|past| is_recent(past.at, now))
     }
 
     /// Whether something was written back so lately that whoever writes now may not have seen it.
@@ -332,13 +377,18 @@ fn fork(client: ClientId, state: &[u8]) -> Result<TextReplica, ReplicaError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
 
     impl TextDocument {
         fn wrote(&mut self, bytes: &str) -> Vec<u8> {
-            match self.edit(bytes, Writer::Unknown, client(200), NOW).unwrap() {
+            match self
+                .edit(found(bytes, Writer::Unknown), client(200), NOW)
+                .unwrap()
+            {
                 Edited::Here(update) => update,
                 other => panic!("{other:?}"),
             }
@@ -362,7 +412,9 @@ mod tests {
                 .unwrap();
         }
         let stale = "one\ntwo\nmine\nnew\n";
-        let edited = agent.edit(stale, Writer::Unknown, client(7), NOW).unwrap();
+        let edited = agent
+            .edit(found(stale, Writer::Unknown), client(7), NOW)
+            .unwrap();
         let Edited::Elsewhere(Some(update)) = edited else {
             panic!("{edited:?}");
         };
@@ -377,7 +429,7 @@ mod tests {
             .unwrap();
         // And on from there; a deletion by somebody who saw it is one.
         let update = match agent
-            .edit("one\n", Writer::SawTheDisk, client(8), NOW)
+            .edit(found("one\n", Writer::SawTheDisk), client(8), NOW)
             .unwrap()
         {
             Edited::Here(update) => update,
@@ -412,7 +464,7 @@ mod tests {
             let mut again = TextDocument::from_parts(client(3), &parts, NOW + 1).unwrap();
             assert!(again.has_past());
             again
-                .edit("one\nmine\n", Writer::Unknown, client(7), now)
+                .edit(found("one\nmine\n", Writer::Unknown), client(7), now)
                 .unwrap();
             assert_eq!(again.snapshot().unwrap().unwrap().text, text);
         }
@@ -435,7 +487,9 @@ mod tests {
             .follow(&snapshot.update, snapshot.version, NOW)
             .unwrap();
         let stale = "a\nraced\nlater\n";
-        agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
+        agent
+            .edit(found(stale, Writer::Unknown), client(10), NOW)
+            .unwrap();
         let text = agent.snapshot().unwrap().unwrap().text;
         assert_eq!(text, "typed\na\nraced\nlater\n");
     }
@@ -454,7 +508,9 @@ mod tests {
         let second = agent.snapshot().unwrap().unwrap();
         agent.follow(&second.update, second.version, NOW).unwrap();
         let stale = "a\nraced\nlater\n";
-        agent.edit(stale, Writer::Unknown, client(10), NOW).unwrap();
+        agent
+            .edit(found(stale, Writer::Unknown), client(10), NOW)
+            .unwrap();
         let text = agent.snapshot().unwrap().unwrap().text;
         for word in ["typed", "raced", "later", "typed later"] {
             assert_eq!(
@@ -466,17 +522,41 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_moved_there_twice_is_not_meant() {
+        let (mut agent, _) = written_back("one\n", "one\ntyped\n");
+        let same = found("one\n", Writer::Unknown);
+        for id in [7, 8] {
+            agent.edit(same, client(id), NOW).unwrap();
+            let snapshot = agent.snapshot().unwrap().unwrap();
+            assert_eq!(snapshot.text, "one\ntyped\n");
+            agent
+                .follow(&snapshot.update, snapshot.version, NOW)
+                .unwrap();
+        }
+    }
+
+    #[test]
     fn what_is_written_twice_is_meant() {
         let (mut agent, _) = written_back("one\n", "one\ntyped\n");
         for (text, id) in [("one\ntyped\n", 7), ("one\n", 8)] {
             agent
-                .edit("one\n", Writer::Unknown, client(id), NOW)
+                .edit(found("one\n", Writer::Unknown), client(id), NOW)
                 .unwrap();
             let snapshot = agent.snapshot().unwrap().unwrap();
             assert_eq!(snapshot.text, text);
             agent
                 .follow(&snapshot.update, snapshot.version, NOW)
                 .unwrap();
+        }
+    }
+
+    /// Every call finds another file.
+    fn found(text: &str, writer: Writer) -> Found<'_> {
+        static TIMES: AtomicI64 = AtomicI64::new(0);
+        Found {
+            text,
+            mtime_ns: TIMES.fetch_add(1, Ordering::Relaxed),
+            writer,
         }
     }
 
@@ -506,7 +586,7 @@ mod tests {
             .unwrap();
         assert!(agent.is_even());
         let same = agent
-            .edit(&snapshot.text, Writer::Unknown, client(9), NOW)
+            .edit(found(&snapshot.text, Writer::Unknown), client(9), NOW)
             .unwrap();
         assert_eq!(same, Edited::Nothing);
     }

@@ -199,6 +199,18 @@ impl Wire {
         }
     }
 
+    /// Gives up what a document has to send: gives the updates that are no longer owed. Those under
+    /// way may arrive, and are not sent again.
+    pub fn abandon(&mut self, document: &Document) -> Vec<u64> {
+        self.waiting.remove(document);
+        let of_document = self.unacknowledged.extract_if(.., |_, of| of == document);
+        let abandoned: Vec<u64> = of_document.map(|(seq, _)| seq).collect();
+        for seq in &abandoned {
+            self.fresh.remove(seq);
+        }
+        abandoned
+    }
+
     /// A document was closed, by whichever side. What it has under way will be sent again.
     pub fn closed(&mut self, document: &Document) {
         let Some(channel) = self.channels.remove(document) else {
@@ -208,10 +220,12 @@ impl Wire {
             if let Sent::Update(seq, bytes) = sent {
                 self.under_way.0 -= 1;
                 self.under_way.1 -= bytes;
-                self.waiting
-                    .entry(document.clone())
-                    .or_default()
-                    .push_front(seq);
+                if self.unacknowledged.contains_key(&seq) {
+                    self.waiting
+                        .entry(document.clone())
+                        .or_default()
+                        .push_front(seq);
+                }
             }
         }
     }
@@ -437,6 +451,26 @@ mod tests {
         wire.send_waiting(read).unwrap();
         wire.flush();
         assert_eq!(shown(&mut frames), ["p auth", "p [1]", "p [2]"]);
+    }
+
+    #[test]
+    fn what_was_abandoned_is_neither_owed_nor_sent_again() {
+        let (mut wire, _lost) = wire();
+        let doc: Document = Some("d".parse().unwrap());
+        wire.outgoing(doc.clone(), vec![1], None);
+        wire.send_waiting(none).unwrap();
+        wire.opened(&doc);
+        wire.send_waiting(none).unwrap();
+        wire.outgoing(doc.clone(), vec![2], None);
+        wire.outgoing(None, vec![3], None);
+        assert_eq!(wire.abandon(&doc), [1, 2]);
+        let (sender, mut frames) = channel(64);
+        wire.up(sender);
+        wire.opened(&None);
+        wire.send_waiting(none).unwrap();
+        wire.flush();
+        assert_eq!(shown(&mut frames), ["p auth", "p [3]"]);
+        assert_eq!(wire.unacknowledged().keys().collect::<Vec<_>>(), [&3]);
     }
 
     #[test]

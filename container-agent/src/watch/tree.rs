@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) struct Tree {
     lost: bool,
     /// Watches when they were last reported.
     told_watches: usize,
+    /// How many events were taken.
+    counted: Arc<AtomicU64>,
 }
 
 impl Tree {
@@ -54,6 +57,7 @@ impl Tree {
         root: Arc<Root>,
         cookies: PathBuf,
         events: Sender<WatchEvent>,
+        counted: Arc<AtomicU64>,
     ) -> Self {
         Self {
             notifier,
@@ -70,6 +74,7 @@ impl Tree {
             uncovered: false,
             lost: false,
             told_watches: 0,
+            counted,
         }
     }
 
@@ -90,7 +95,11 @@ impl Tree {
                 }
             }
             let events = match events {
-                Ok(events) => events,
+                Ok(events) => {
+                    self.counted
+                        .fetch_add(events.len() as u64, Ordering::Relaxed);
+                    events
+                }
                 Err(error) => {
                     self.uncovered = true;
                     self.note(format!("changes are found by listing: {error}"))?;

@@ -209,6 +209,7 @@ impl Agent for FakeAgent {
             last_acknowledged: Some(1),
             watches: 3,
             watches_allowed: Some(1000),
+            events: 0,
             files: 5,
         }
     }

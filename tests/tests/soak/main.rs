@@ -1,4 +1,14 @@
 //! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests prepare and inspect workspaces as a user does"
+)]
 
+mod away;
+mod claude;
+mod kills;
+mod odd;
+mod search;
 mod tokens;
 mod tree;
+mod watched;

@@ -37,7 +37,7 @@ fn no_token_is_lost_or_doubled() {
         let tokens = world.round(&mut row.random);
         world.check(&tokens);
         world.clear();
-        done += tokens.values().map(BTreeSet::len).sum::<usize>();
+        done += tokens.values().map(BTreeMap::len).sum::<usize>();
         rounds += 1;
     }
     let kills = world.kills;
@@ -45,8 +45,8 @@ fn no_token_is_lost_or_doubled() {
     row.held(format!("{done} tokens in {rounds} rounds, {kills} kills"));
 }
 
-/// The tokens that were put into each file.
-type Tokens = BTreeMap<String, BTreeSet<String>>;
+/// The tokens that were put into each file, and how.
+type Tokens = BTreeMap<String, BTreeMap<String, &'static str>>;
 
 struct World {
     server: Server,
@@ -184,10 +184,10 @@ impl World {
             let copies: String = copies
                 .filter_map(|path| self.sites[0].workspace.text(path).ok())
                 .collect();
-            let wrong: Vec<(&String, usize)> = tokens
+            let wrong: Vec<_> = tokens
                 .iter()
-                .map(|token| (token, text.matches(&format!("{token}\n")).count()))
-                .filter(|(token, count)| {
+                .map(|token| (token, text.matches(&format!("{}\n", token.0)).count()))
+                .filter(|((token, _), count)| {
                     *count > 1 || *count == 0 && !copies.contains(&format!("{token}\n"))
                 })
                 .collect();
@@ -197,7 +197,7 @@ impl World {
                 tree.keys()
             );
             let known = text.lines().filter(|line| line.starts_with('<'));
-            let strange: Vec<&str> = known.filter(|line| !tokens.contains(*line)).collect();
+            let strange: Vec<&str> = known.filter(|line| !tokens.contains_key(*line)).collect();
             assert!(strange.is_empty(), "{strange:?} in {file}");
             for line in 0..LINES {
                 let count = text.matches(&format!("line {line}\n")).count();
@@ -256,8 +256,8 @@ fn scatter(
     document: &str,
     number: &AtomicU64,
     random: &mut Rng,
-) -> BTreeSet<String> {
-    let mut tokens = BTreeSet::new();
+) -> BTreeMap<String, &'static str> {
+    let mut tokens = BTreeMap::new();
     for part in 0..3 {
         let offline =
             part == 1 && random.u8(..) < std::env::var("OFF").map_or(40, |v| v.parse().unwrap());
@@ -274,7 +274,8 @@ fn scatter(
         if offline {
             person.call("reconnect", json!({"document": document}));
         }
-        tokens.extend(lines);
+        let how = if offline { "typed offline" } else { "typed" };
+        tokens.extend(lines.into_iter().map(|line| (line, how)));
     }
     tokens
 }
@@ -357,7 +358,7 @@ impl Site {
             file,
             is_own,
             random: random.fork(),
-            tokens: BTreeSet::new(),
+            tokens: BTreeMap::new(),
         };
         shared.chain(own).map(writer).collect()
     }
@@ -370,8 +371,20 @@ struct Writer {
     path: PathBuf,
     is_own: bool,
     random: Rng,
-    tokens: BTreeSet<String>,
+    tokens: BTreeMap<String, &'static str>,
 }
+
+const HOW: [&str; 9] = [
+    "appended",
+    "in place",
+    "atomically",
+    "stale, in place",
+    "stale, atomically",
+    "in chunks",
+    "renamed",
+    "renamed, in place",
+    "made anew",
+];
 
 impl Writer {
     /// One write, with new tokens in it.
@@ -385,7 +398,7 @@ impl Writer {
             }
         }
         if kind == 0 {
-            let line = format!("{}\n", self.token(number));
+            let line = format!("{}\n", self.token(number, HOW[kind as usize]));
             return fs::OpenOptions::new()
                 .append(true)
                 .open(&self.path)?
@@ -399,7 +412,7 @@ impl Writer {
         }
         let mut text = fs::read_to_string(&self.path)?;
         for _ in 0..self.random.usize(1..4) {
-            let line = format!("{}\n", self.token(number));
+            let line = format!("{}\n", self.token(number, HOW[kind as usize]));
             let starts: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
             let at = self.random.choice(&starts).copied().unwrap_or(0);
             text.insert_str(at, &line);
@@ -445,9 +458,9 @@ impl Writer {
         fs::rename(aside, &self.path)
     }
 
-    fn token(&mut self, number: &AtomicU64) -> String {
+    fn token(&mut self, number: &AtomicU64, how: &'static str) -> String {
         let token = token(&self.who, number);
-        self.tokens.insert(token.clone());
+        self.tokens.insert(token.clone(), how);
         token
     }
 }

@@ -145,3 +145,19 @@ async fn watching_carries_every_kind_of_change_down() {
     );
     agent.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_a_tree_left_is_empty_on_the_server_too() {
+    let server = Double::new();
+    let place = Place::new();
+    place.sh("mkdir -p out/a/b in gone/c; echo x > out/a/b/f; mv out in/tree; echo y > gone/c/f");
+    let agent = place.watch(&server).await;
+    server.remove("gone/c/f");
+    place.sh("rm -f gone/c/f; mv in/tree elsewhere");
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    place.sh("rm -r elsewhere/a");
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}

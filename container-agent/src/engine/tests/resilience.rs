@@ -39,6 +39,45 @@ async fn work_goes_on_without_the_server_and_arrives_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_of_what_was_then_deleted_do_not_bring_it_back() {
+    let server = Double::new();
+    for path in ["deleted", "replaced"] {
+        server.text_file(path, "one\n");
+    }
+    let docs = ["deleted", "replaced"].map(|path| format!("p/{}", doc(&server, path)));
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    let steps = [
+        ("echo two >> deleted", 1),
+        ("echo two >> replaced", 2),
+        ("rm deleted", 3),
+        ("ln -sfn elsewhere replaced", 4),
+    ];
+    for (script, changes) in steps {
+        place.sh(script);
+        let sent = |note: &Progress| matches!(note, Progress::Sent(_) | Progress::RemovedThere(_));
+        let count = || {
+            place
+                .notes
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|note| sent(note))
+                .count()
+        };
+        eventually(script, || count() == changes).await;
+    }
+    server.set_away(false);
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    for (document, ..) in server.seen().updates {
+        assert!(!docs.contains(&document), "an edit of {document} was sent");
+    }
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_session_is_gone_on_from_the_journal() {
     let server = Double::new();
     server.text_file("f", "one\n");
