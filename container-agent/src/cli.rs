@@ -21,7 +21,7 @@ mod progress;
 mod run;
 mod signals;
 mod status;
-mod tools;
+pub mod tools;
 mod transfer;
 mod watch;
 

@@ -9,6 +9,7 @@
 //! anything back. Unlike git, no `.git` directory is needed for `.gitignore` to count.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -19,6 +20,10 @@ use crate::disk::{Root, TEMP_PREFIX};
 
 const GITIGNORE: &str = ".gitignore";
 const USPARKIGNORE: &str = ".usparkignore";
+/// How long a rule file that is being written is waited for. The event of its close comes a moment
+/// before the kernel counts it as closed.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE_STEP: Duration = Duration::from_millis(1);
 
 /// What nobody wants synced unless they say so: other programs' stores, and what builds make.
 /// `.git` and `.uspark` are not here only because no [`FilePath`] can name them.
@@ -49,8 +54,13 @@ struct DirectoryRules {
 impl Rules {
     /// Reads a directory's rule files again. Gives whether they changed.
     pub fn load(&mut self, root: &Root, directory: Option<&FilePath>) -> bool {
-        let sources = [GITIGNORE, USPARKIGNORE].map(|name| read(root, directory, name));
-        self.set(directory, sources)
+        let known = self.directories.get(&directory.cloned());
+        let known = known.map(|rules| rules.sources.clone()).unwrap_or_default();
+        let names = [GITIGNORE, USPARKIGNORE].into_iter().zip(known);
+        let sources: Vec<_> = names
+            .map(|(name, known)| read(root, directory, name, known))
+            .collect();
+        self.set(directory, sources.try_into().expect("there are two"))
     }
 
     /// Whether rules of this directory are loaded.
@@ -166,15 +176,32 @@ fn is_vim_swap(name: &str) -> bool {
         && extension.len() <= 4
 }
 
-fn read(root: &Root, directory: Option<&FilePath>, name: &str) -> Option<String> {
+/// Reads a rule file. While somebody is writing it what is `known` counts: rules that are half
+/// written would give away what they are about to keep out.
+fn read(
+    root: &Root,
+    directory: Option<&FilePath>,
+    name: &str,
+    known: Option<String>,
+) -> Option<String> {
     let path = match directory {
         Some(directory) => format!("{directory}/{name}"),
         None => name.into(),
     };
-    // Rules that cannot be read, or are no text, are no rules: everything is synced then.
-    match root.observe(&path.parse().ok()?, None, IfWritten::Read) {
-        Ok(Seen::File(file)) => file.text,
-        _ => None,
+    let path = path.parse().ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Rules that cannot be read, or are no text, are no rules: everything is synced then.
+        return match root.observe(&path, None, IfWritten::Wait) {
+            Ok(Seen::File(file)) => file.text,
+            Ok(Seen::Busy) if Instant::now() < deadline => {
+                std::thread::sleep(PATIENCE_STEP);
+                continue;
+            }
+            // Its close will be noticed.
+            Ok(Seen::Busy) => known,
+            _ => None,
+        };
     }
 }
 
@@ -313,6 +340,15 @@ mod tests {
         assert!(rules.load(&root, None));
         assert!(!rules.load(&root, None));
         check(&rules, &["x"], &["y"]);
+        // Truncated, and not written again yet.
+        let half = std::fs::File::create(dir.path().join(".gitignore")).unwrap();
+        assert!(!rules.load(&root, None));
+        check(&rules, &["x"], &["y"]);
+        drop(half);
+        assert!(rules.load(&root, None));
+        check(&rules, &[], &["x"]);
+        std::fs::write(dir.path().join(".gitignore"), "x\n").unwrap();
+        assert!(rules.load(&root, None));
         std::fs::remove_file(dir.path().join(".gitignore")).unwrap();
         assert!(rules.load(&root, None));
         check(&rules, &[], &["x"]);

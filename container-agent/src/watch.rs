@@ -14,6 +14,8 @@
 //!   the same code. Nothing is ever reported as deleted because it could not be seen.
 
 mod inotify;
+#[cfg(test)]
+pub mod lossy;
 mod tree;
 
 use std::ffi::OsString;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 /// What Claude Code's output tells about its tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// A tool is about to run: nothing is written yet.
+    /// A tool that may write is about to run: nothing is written yet.
     ToolStarted {
         /// The call's id, `toolu_…`.
         id: String,
@@ -41,6 +41,22 @@ pub enum StreamEvent {
 
 /// The tools that write the one file their input names. `MultiEdit` is from older versions.
 const WRITING_TOOLS: [&str; 4] = ["Write", "Edit", "MultiEdit", "NotebookEdit"];
+
+/// Tools that write no file themselves: what changes meanwhile is not their doing. A sub-agent
+/// (`Task`, later `Agent`) writes by calls of its own, each of which is told.
+const SILENT_TOOLS: [&str; 11] = [
+    "Read",
+    "Glob",
+    "Grep",
+    "LS",
+    "WebFetch",
+    "WebSearch",
+    "TodoWrite",
+    "TaskOutput",
+    "BashOutput",
+    "Task",
+    "Agent",
+];
 
 /// A line. Every field may be absent or have another shape in some version.
 #[derive(Deserialize)]
@@ -106,11 +122,16 @@ pub(super) fn read_line(line: &[u8], mut on_event: impl FnMut(StreamEvent)) {
         .and_then(|result| path(result.file_path));
     let on_block = |block: Block<'_>| {
         match text(block.kind).as_deref() {
-            Some("tool_use") => on_event(StreamEvent::ToolStarted {
-                id: text(block.id)?.into_owned(),
-                paths: written_paths(&text(block.name)?, block.input),
-                name: text(block.name)?.into_owned(),
-            }),
+            Some("tool_use") => {
+                let name = text(block.name)?.into_owned();
+                if !SILENT_TOOLS.contains(&name.as_str()) {
+                    on_event(StreamEvent::ToolStarted {
+                        id: text(block.id)?.into_owned(),
+                        paths: written_paths(&name, block.input),
+                        name,
+                    });
+                }
+            }
             Some("tool_result") => on_event(StreamEvent::ToolFinished {
                 id: text(block.tool_use_id)?.into_owned(),
                 is_error: parse(block.is_error).unwrap_or(false),
@@ -231,7 +252,6 @@ mod tests {
                 json!({"notebook_path": "/w/n.ipynb"}),
                 at("/w/n.ipynb"),
             ),
-            ("Read", json!({"file_path": "/w/a"}), vec![]),
             ("Bash", json!({"command": "rm -rf x"}), vec![]),
             ("mcp__x__y", json!([1, 2]), vec![]),
             ("Write", json!({"file_path": 7}), vec![]),
@@ -244,6 +264,13 @@ mod tests {
                 paths,
             };
             assert_eq!(started(name, input), [expected], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tool_that_only_reads_and_a_sub_agent_are_no_events() {
+        for name in SILENT_TOOLS {
+            assert_eq!(started(name, json!({"file_path": "/w/a"})), [], "{name}");
         }
     }
 

@@ -47,7 +47,9 @@ impl Agent for SessionAgent {
     }
 
     fn tool_started(&self, call: ToolStart) {
-        self.handle.tool_started(tool_call(call, &self.root));
+        if let Some(call) = tool_call(call, &self.root) {
+            self.handle.tool_started(call);
+        }
     }
 
     fn tool_finished(&self, id: &str) {
@@ -55,17 +57,20 @@ impl Agent for SessionAgent {
     }
 }
 
-/// The call as the engine takes it: of its paths, those in the workspace.
-pub fn tool_call(call: ToolStart, root: &Path) -> ToolCall {
-    ToolCall {
+/// The call as the engine takes it: of its paths, those in the workspace. A call that names only
+/// files elsewhere changes nothing here.
+pub fn tool_call(call: ToolStart, root: &Path) -> Option<ToolCall> {
+    let paths: Vec<FilePath> = call
+        .paths
+        .iter()
+        .filter_map(|path| in_workspace(path, root))
+        .collect();
+    let is_elsewhere = paths.is_empty() && !call.paths.is_empty();
+    (!is_elsewhere).then_some(ToolCall {
         id: call.id,
         name: call.name,
-        paths: call
-            .paths
-            .iter()
-            .filter_map(|path| in_workspace(path, root))
-            .collect(),
-    }
+        paths,
+    })
 }
 
 /// A path as a tool names it, usually absolute -> a path of the project, if it is one.
@@ -84,23 +89,17 @@ mod tests {
 
     #[test]
     fn a_tools_paths_are_those_in_the_workspace() {
-        let call = ToolStart {
+        let call = |paths: &[&str]| ToolStart {
             id: "t".into(),
             name: "Write".into(),
-            paths: [
-                "/w/src/a",
-                "rel/b",
-                "/etc/passwd",
-                "/w/../x",
-                "/w",
-                "/w/.git/x",
-                "/wide/a",
-            ]
-            .map(PathBuf::from)
-            .to_vec(),
+            paths: paths.iter().map(PathBuf::from).collect(),
         };
-        let paths = tool_call(call, Path::new("/w")).paths;
+        let elsewhere = ["/etc/passwd", "/w/../x", "/w", "/w/.git/x", "/wide/a"];
+        let both = [&["/w/src/a", "rel/b"][..], &elsewhere].concat();
+        let paths = tool_call(call(&both), Path::new("/w")).unwrap().paths;
         let paths: Vec<_> = paths.iter().map(FilePath::as_str).collect();
         assert_eq!(paths, ["src/a", "rel/b"]);
+        assert_eq!(tool_call(call(&elsewhere), Path::new("/w")), None);
+        assert!(tool_call(call(&[]), Path::new("/w")).is_some());
     }
 }

@@ -118,7 +118,11 @@ impl To {
                 open.insert(call.id.clone(), call);
             }
             Self::Nobody(_) => {}
-            Self::Session(handle) => handle.tool_started(tool_call(call, root)),
+            Self::Session(handle) => {
+                if let Some(call) = tool_call(call, root) {
+                    handle.tool_started(call);
+                }
+            }
             Self::Agent(queue) => send(queue, Request::ToolStarted(call)),
         }
     }

@@ -98,6 +98,9 @@ impl SeenFile {
 pub enum IfWritten {
     /// Give [`Seen::Busy`]: its close will be noticed.
     Wait,
+    /// Read what is there if it begins with these bytes, as a log does that has grown. A file that
+    /// is written anew is half empty until it is closed.
+    ReadGrown(u64, BlobHash),
     /// Read what is there: it has been open for long, as a log is.
     Read,
 }
@@ -258,7 +261,8 @@ pub(super) fn read(file: OwnedFd, if_written: IfWritten) -> io::Result<Seen> {
     if kind_of(&before) != FileType::RegularFile {
         return Ok(Seen::Busy);
     }
-    if if_written == IfWritten::Wait && writers(file.as_fd()) == Writers::Some {
+    let open = if_written != IfWritten::Read && writers(file.as_fd()) == Writers::Some;
+    if if_written == IfWritten::Wait && open {
         return Ok(Seen::Busy);
     }
     let mut file = File::from(file);
@@ -283,7 +287,13 @@ pub(super) fn read(file: OwnedFd, if_written: IfWritten) -> io::Result<Seen> {
     }
     let after = rustix::fs::fstat(&file)?;
     let changed = Fingerprint::exact(&before) != Fingerprint::exact(&after);
-    if if_written == IfWritten::Wait && (changed || size != after.st_size as u64) {
+    let moves = open || changed || size != after.st_size as u64;
+    let busy = match if_written {
+        IfWritten::Wait => moves,
+        IfWritten::ReadGrown(bytes, hash) => moves && !begins_with(&small, bytes, &hash),
+        IfWritten::Read => false,
+    };
+    if busy {
         return Ok(Seen::Busy);
     }
     let is_text = size <= MAX_GROWN_TEXT_BYTES as u64 && as_grown_text(&small).is_some();
@@ -299,6 +309,11 @@ pub(super) fn read(file: OwnedFd, if_written: IfWritten) -> io::Result<Seen> {
         hash: BlobHash::from_bytes(*hasher.finalize().as_bytes()),
         text: is_text.then(|| String::from_utf8(small).ok()).flatten(),
     }))
+}
+
+fn begins_with(content: &[u8], bytes: u64, hash: &BlobHash) -> bool {
+    let beginning = content.get(..bytes as usize);
+    beginning.is_some_and(|beginning| BlobHash::of(beginning) == *hash)
 }
 
 fn is_absence(error: Errno) -> bool {
@@ -391,9 +406,18 @@ mod tests {
         writer.write_all(b"half").unwrap();
         assert_eq!(observe(&root, "f"), Seen::Busy);
         let path = "f".parse().unwrap();
-        let read = root.observe(&path, None, IfWritten::Read).unwrap();
-        assert_eq!(file(read).text.as_deref(), Some("half"));
+        let read = |how| root.observe(&path, None, how).unwrap();
+        assert_eq!(file(read(IfWritten::Read)).text.as_deref(), Some("half"));
+        let grown = |from: &str| {
+            let hash = BlobHash::of(from.as_bytes());
+            IfWritten::ReadGrown(from.len() as u64, hash)
+        };
+        assert_eq!(file(read(grown("ha"))).size, 4);
+        for before in ["another", "other", "lf"] {
+            assert_eq!(read(grown(before)), Seen::Busy);
+        }
         drop(writer);
+        assert_eq!(file(read(grown("other"))).size, 4);
         assert_eq!(file(observe(&root, "f")).size, 4);
     }
 

@@ -19,6 +19,8 @@ use crate::watch::{Dirty, Urgency};
 /// How long a file that somebody has open for writing is waited for before it is read as it is: what
 /// is half written reads as a deletion. Only a log stays open for longer.
 const WRITER_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a text that has not only grown: a slow program is writing it anew.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon such a file is looked at again. When it is closed, that is at once.
 const WRITER_STEP: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,10 @@ impl Engine {
         work.by_named_call = by_named_call;
         work.by_call |= by_call;
         work.ignored = ignored;
+        if urgency == Urgency::Now {
+            // Whoever wrote it has closed it: who writes it now is somebody else.
+            work.written_since = None;
+        }
         // What was found out about its origin was about what was there before.
         work.origin = Origin::Unknown;
         if moved_from.is_some() {
@@ -110,14 +116,18 @@ impl Engine {
             Origin::Asked(origin) => Some(origin.clone()),
             _ => None,
         };
+        let waited = work.written_since.map(|since| since.elapsed());
+        let waited = waited.unwrap_or_default();
+        let if_written = match base.and_then(grown_from) {
+            _ if waited < WRITER_PATIENCE => IfWritten::Wait,
+            Some(grown) if waited < LONG_PATIENCE => grown,
+            _ => IfWritten::Read,
+        };
         let look = Look {
             path: path.clone(),
             known: base.and_then(|base| base.print),
             wants_text: base.is_some_and(|base| base.entry.doc().is_some()),
-            if_written: match work.written_since {
-                Some(since) if since.elapsed() > WRITER_PATIENCE => IfWritten::Read,
-                _ => IfWritten::Wait,
-            },
+            if_written,
             base: seed,
             origin,
         };
@@ -224,6 +234,12 @@ impl Engine {
     pub(super) fn settle(&mut self, path: &FilePath) {
         self.works.rest(path);
     }
+}
+
+/// How a text that may only have grown is read.
+fn grown_from(base: &Base) -> Option<IfWritten> {
+    base.entry.doc()?;
+    Some(IfWritten::ReadGrown(base.print?.size, base.hash?))
 }
 
 /// What was seen, for the planner, and its text. What is the same as the base is as the base says.

@@ -94,6 +94,17 @@ impl Session {
         progress: ProgressSink,
         server: Arc<dyn Server>,
     ) -> Result<Self, EngineError> {
+        let notifier = notifier(&config)?;
+        Self::start_on(config, progress, server, notifier).await
+    }
+
+    /// [`Self::start_with`] any source of the kernel's events: the other seam for tests.
+    pub async fn start_on(
+        config: SyncConfig,
+        progress: ProgressSink,
+        server: Arc<dyn Server>,
+        notifier: Box<dyn Notifier>,
+    ) -> Result<Self, EngineError> {
         let cancelled = CancellationToken::new();
         let shut_out = cancelled.child_token();
         let tasks = TaskTracker::new();
@@ -119,19 +130,6 @@ impl Session {
             client,
             bases,
         } = prepared;
-        let notifier: Box<dyn Notifier> = match config.direction {
-            Direction::Both => match InotifyNotifier::new() {
-                Ok(notifier) => Box::new(notifier),
-                Err(source) => {
-                    return Err(EngineError::Disk(DiskError::Io {
-                        action: "watch",
-                        path: root.path().display().to_string(),
-                        source,
-                    }));
-                }
-            },
-            Direction::Pull | Direction::Push => Box::new(NoNotifier::default()),
-        };
         let (watcher, _thread) = Watcher::start(notifier, Arc::clone(&root), &state, watch_sender);
         tasks.spawn(keep_connected(
             Arc::clone(&server),
@@ -347,6 +345,21 @@ impl SessionHandle {
         let (reply, refused) = oneshot::channel();
         self.commands.send(Command::Refused(reply)).await.ok()?;
         refused.await.ok()?
+    }
+}
+
+/// What notices changes of the disk, for a session that watches.
+fn notifier(config: &SyncConfig) -> Result<Box<dyn Notifier>, EngineError> {
+    if config.direction != Direction::Both {
+        return Ok(Box::new(NoNotifier::default()));
+    }
+    match InotifyNotifier::new() {
+        Ok(notifier) => Ok(Box::new(notifier)),
+        Err(source) => Err(EngineError::Disk(DiskError::Io {
+            action: "watch",
+            path: config.root.display().to_string(),
+            source,
+        })),
     }
 }
 

@@ -462,7 +462,10 @@ impl Engine {
         let same_kind = match (&view.disk, &base.entry) {
             (Disk::File { is_text, .. }, Entry::Text { .. }) => *is_text,
             (Disk::File { .. }, Entry::Blob { .. }) => same_content,
-            (Disk::Link(_), Entry::Link { .. }) => same_content,
+            // Good where it lay, it may lead elsewhere from here.
+            (Disk::Link(target), Entry::Link { .. }) => {
+                same_content && self.jobs.root().admits_link(path, target).is_ok()
+            }
             _ => false,
         };
         if !same_kind || !(same_content || hinted == Some(&from)) {

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 use super::*;
 use double::Double;
 
+/// What a barrier may take.
+const SOON: Duration = Duration::from_secs(10);
+
 /// A workspace.
 struct Place {
     dir: tempfile::TempDir,
@@ -63,12 +66,16 @@ impl Place {
         }
     }
 
-    async fn try_start(&self, server: &Double, config: SyncConfig) -> Result<Agent, EngineError> {
+    /// Takes what a session tells.
+    fn sink(&self) -> ProgressSink {
         let notes = Arc::clone(&self.notes);
-        let sink: ProgressSink = Arc::new(move |progress| notes.lock().unwrap().push(progress));
-        let session = Session::start_with(config, sink, Arc::new(server.clone())).await?;
-        let handle = session.handle();
-        Ok(Agent { session, handle })
+        Arc::new(move |progress| notes.lock().unwrap().push(progress))
+    }
+
+    async fn try_start(&self, server: &Double, config: SyncConfig) -> Result<Agent, EngineError> {
+        let server = Arc::new(server.clone());
+        let session = Session::start_with(config, self.sink(), server).await?;
+        Ok(Agent::on(session))
     }
 
     async fn start(&self, server: &Double, direction: Direction) -> Agent {
@@ -118,15 +125,23 @@ impl Place {
 }
 
 impl Agent {
+    fn on(session: Session) -> Self {
+        let handle = session.handle();
+        Self { session, handle }
+    }
+
     async fn barrier(&self) -> Report {
-        self.handle
-            .barrier(Instant::now() + Duration::from_secs(10))
-            .await
+        self.handle.barrier(Instant::now() + SOON).await
     }
 
     /// A barrier that must pass.
     async fn equal(&self) -> Report {
-        let report = self.barrier().await;
+        self.equal_within(SOON).await
+    }
+
+    /// A barrier that must pass, for more than a moment's work.
+    async fn equal_within(&self, time: Duration) -> Report {
+        let report = self.handle.barrier(Instant::now() + time).await;
         assert!(report.is_equal(), "{report:#?}");
         report
     }
@@ -137,7 +152,6 @@ impl Agent {
     }
 
     /// Ends as kill -9 does, as far as a task can: nothing is said or written any more.
-    #[allow(dead_code)]
     async fn kill(self) {
         drop(self.session);
         // The loop ends before the lock is free for the next session.

@@ -495,6 +495,33 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_what_was_displaced_may_write_after_it_was_written_back_too() {
+        let (mut agent, mut person) = (seeded(1, "a\n"), seeded(2, "a\n"));
+        agent.receive(&person.wrote("typed\na\n")).unwrap();
+        let first = agent.snapshot().unwrap().unwrap();
+        let raced = agent.edit_of_displaced("a\nraced\n", client(9), NOW);
+        person.receive(&raced.unwrap().unwrap()).unwrap();
+        person.catch_up().unwrap();
+        agent.follow(&first.update, first.version, NOW).unwrap();
+        let typed = person.wrote("typed\na\nraced\ntyped later\n");
+        agent.receive(&typed).unwrap();
+        let second = agent.snapshot().unwrap().unwrap();
+        agent.follow(&second.update, second.version, NOW).unwrap();
+        let stale = "a\nraced\nlater\n";
+        agent
+            .edit(found(stale, Writer::Unknown), client(10), NOW)
+            .unwrap();
+        let text = agent.snapshot().unwrap().unwrap().text;
+        for word in ["typed", "raced", "later", "typed later"] {
+            assert_eq!(
+                text.lines().filter(|line| *line == word).count(),
+                1,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_file_that_is_moved_there_twice_is_not_meant() {
         let (mut agent, _) = written_back("one\n", "one\ntyped\n");
         let same = found("one\n", Writer::Unknown);

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tokio::sync::mpsc::Receiver;
 
+use super::lossy::Lossy;
 use super::*;
 use crate::disk::observe::{IfWritten, Seen};
 
@@ -310,47 +311,10 @@ async fn a_root_that_goes_says_nothing_about_its_files() {
     watched.stop().await;
 }
 
-/// Loses events as a full queue does: after so many, the next read is an overflow instead.
-struct Lossy {
-    inner: InotifyNotifier,
-    passed: usize,
-}
-
-impl Notifier for Lossy {
-    fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
-        self.inner.add(directory)
-    }
-
-    fn remove(&mut self, watch: WatchId) {
-        self.inner.remove(watch);
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<RawEvent>> {
-        let mut events = self.inner.wait(timeout)?;
-        self.passed += events.len();
-        if self.passed > 64 {
-            self.passed = 0;
-            events.clear();
-            events.push(RawEvent {
-                watch: None,
-                what: What::Overflow,
-                is_dir: false,
-                name: None,
-                cookie: 0,
-            });
-        }
-        Ok(events)
-    }
-
-    fn waker(&self) -> Waker {
-        self.inner.waker()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_events_are_made_up_for() {
-    let inner = InotifyNotifier::new().unwrap();
-    let mut watched = Watched::with(&[("d/f", "x")], Box::new(Lossy { inner, passed: 0 })).await;
+    let notifier = Lossy::new(fastrand::Rng::with_seed(1));
+    let mut watched = Watched::with(&[("d/f", "x")], Box::new(notifier)).await;
     for round in 0..20 {
         watched.sh(&format!(
             "mkdir -p n{round}/a/b; for i in 1 2 3 4 5 6 7 8; do echo $i > n{round}/a/b/$i; echo $i > d/$i; done"

@@ -376,3 +376,124 @@ async fn words_survive_a_stale_write_also_after_a_restart_until_they_are_removed
     assert_eq!(server.tree(), place.tree());
     agent.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_new_files_at_one_path_both_are_kept() {
+    let server = Double::new();
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    place.write("text", "ours\n");
+    place.write("same", "same\n");
+    place.write("bin", [0, 1]);
+    place.write("mixed", "ours\n");
+    server.text_file("text", "theirs\n");
+    server.text_file("same", "same\n");
+    server.binary_file("bin", &[0, 2]);
+    server.binary_file("mixed", &[0, 3]);
+    let agent = place.watch(&server).await;
+    let report = agent.equal().await;
+    assert_eq!(report.conflicts.len(), 3, "{report:#?}");
+    let tree = place.tree();
+    assert_eq!(
+        (tree["text"].as_str(), tree["same"].as_str()),
+        ("theirs\n", "same\n")
+    );
+    for (path, ours) in [
+        ("text", b"ours\n".as_slice()),
+        ("bin", &[0, 1]),
+        ("mixed", b"ours\n"),
+    ] {
+        let ours = match uspark_shared::text::as_text(ours) {
+            Some(text) => text.to_owned(),
+            None => format!("blob {}", BlobHash::of(ours)),
+        };
+        assert_eq!(kept(&tree, path), [ours], "{path}");
+    }
+    assert!(kept(&tree, "same").is_empty());
+    assert_eq!(server.tree(), tree);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_became_binary_there_and_was_edited_here_is_kept_twice() {
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    server.binary_file("b", &[0, 1]);
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    server.binary_file("f", &[0, 2]);
+    server.text_file("b", "a text now\n");
+    place.sh("echo two >> f; printf '\\0\\7' > b");
+    let agent = place.watch(&server).await;
+    let tree = place.tree();
+    assert_eq!(tree["f"], format!("blob {}", BlobHash::of(&[0, 2])));
+    assert_eq!(kept(&tree, "f"), ["one\ntwo\n"]);
+    assert_eq!(tree["b"], "a text now\n");
+    assert_eq!(
+        kept(&tree, "b"),
+        [format!("blob {}", BlobHash::of(&[0, 7]))]
+    );
+    assert_eq!(server.tree(), tree);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_was_typed_too_long_waits_for_the_server_to_make_it_binary() {
+    let server = Double::new();
+    server.text_file("f", "short\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let long = "typed\n".repeat(800_000);
+    server.type_into("f", |text| format!("{text}{long}"));
+    let report = agent.barrier().await;
+    assert!(
+        report
+            .pending
+            .iter()
+            .any(|p| p.why.contains("no text any more")),
+        "{report:#?}"
+    );
+    assert_eq!(place.read("f"), "short\n");
+    let whole = format!("short\n{long}");
+    server.binary_file("f", whole.as_bytes());
+    agent.equal().await;
+    assert_eq!(std::fs::read(place.at("f")).unwrap(), whole.as_bytes());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_agents_one_moves_and_deletes_what_the_other_edits() {
+    let server = Double::new();
+    for name in ["d/e/f", "d/g", "gone"] {
+        server.text_file(name, "one\ntwo\n");
+    }
+    let docs = ["d/e/f", "d/g"].map(|path| server.entry(path).unwrap().doc().cloned());
+    let (first, second) = (Place::new(), Place::new());
+    let agents = [first.watch(&server).await, second.watch(&server).await];
+    server.set_away(true);
+    first.sh("mv d moved; echo three >> moved/g; rm gone");
+    second.sh("sed -i s/one/ONE/ d/e/f d/g; echo new > d/new");
+    for agent in &agents {
+        let deadline = Instant::now() + SOON;
+        while agent.handle.status().await.unacknowledged < 2 {
+            assert!(Instant::now() < deadline, "nothing was spooled");
+        }
+    }
+    server.set_away(false);
+    for agent in agents.iter().chain(&agents).chain(&agents) {
+        agent.equal().await;
+    }
+    let expected = [
+        ("d/new", "new\n"),
+        ("moved/e/f", "ONE\ntwo\n"),
+        ("moved/g", "ONE\ntwo\nthree\n"),
+    ];
+    let expected = BTreeMap::from(expected.map(|(path, text)| (path.into(), text.into())));
+    assert_eq!(server.tree(), expected);
+    assert_eq!([first.tree(), second.tree()], [expected.clone(), expected]);
+    let now = ["moved/e/f", "moved/g"].map(|path| server.entry(path).unwrap().doc().cloned());
+    assert_eq!(now, docs);
+    for agent in agents {
+        agent.finish().await;
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,7 +15,7 @@ use uspark_shared::codec::message::SyncMessage;
 use uspark_shared::diff::diff;
 use uspark_shared::id::{BlobHash, DocId, DocumentName};
 use uspark_shared::path::FilePath;
-use uspark_shared::replica::{ClientId, ProjectEdit, ProjectReplica, TextReplica};
+use uspark_shared::replica::{Applied, ClientId, ProjectEdit, ProjectReplica, TextReplica};
 use uspark_shared::schema::{Entry, TextVersion};
 use uspark_shared::seed::seed_update;
 
@@ -29,6 +30,8 @@ pub struct Double(Arc<Mutex<World>>);
 struct World {
     project: Option<ProjectReplica>,
     texts: HashMap<DocId, TextReplica>,
+    /// Seeds of the texts made here: to look for each among all entries would take long.
+    seeds: HashMap<DocId, BlobHash>,
     blobs: HashMap<BlobHash, Vec<u8>>,
     sockets: HashMap<u64, Socket>,
     next_socket: u64,
@@ -40,6 +43,7 @@ struct World {
 
 struct Socket {
     sender: Sender<Result<Vec<u8>, String>>,
+    frames: mpsc::WeakSender<Vec<u8>>,
     follows: bool,
 }
 
@@ -52,6 +56,10 @@ pub struct Seen {
     pub uploads: Vec<u64>,
     /// Blobs fetched.
     pub downloads: usize,
+    /// Paths whose file or link was removed.
+    pub removals: Vec<String>,
+    /// When the last update came in, as soon as it was read.
+    pub last: Option<Instant>,
 }
 
 const PROJECT: &str = "p";
@@ -82,6 +90,23 @@ impl Double {
         self.world().denied = true;
     }
 
+    /// Frames that are on a socket and have not been read.
+    pub fn unread(&self) -> usize {
+        let world = self.world();
+        let frames = world
+            .sockets
+            .values()
+            .filter_map(|socket| socket.frames.upgrade());
+        frames
+            .map(|frames| frames.max_capacity() - frames.capacity())
+            .sum()
+    }
+
+    /// How many updates changed something.
+    pub fn updates(&self) -> usize {
+        self.world().seen.updates.len()
+    }
+
     pub fn seen(&self) -> Seen {
         self.world().seen.clone()
     }
@@ -90,6 +115,20 @@ impl Double {
     pub fn set(&self, path: &str, entry: Entry) {
         self.world()
             .edit(&[ProjectEdit::SetFile(path.parse().unwrap(), entry)]);
+    }
+
+    /// Sets a key that need not be a path, as only somebody who means harm does.
+    pub fn set_raw(&self, key: &str, entry: Entry) {
+        let path = "x".repeat(key.len()).parse().unwrap();
+        let author = ProjectReplica::new(ClientId::from_random(random()));
+        let mut update = author.edit(&[ProjectEdit::SetFile(path, entry)]).unwrap();
+        let place = "x".repeat(key.len()).into_bytes();
+        let at = update.windows(key.len()).position(|bytes| bytes == place);
+        let at = at.expect("the key is in the update");
+        update[at..at + key.len()].copy_from_slice(key.as_bytes());
+        let mut world = self.world();
+        world.apply(&update);
+        world.broadcast(None, &update, None);
     }
 
     pub fn edit(&self, edits: &[ProjectEdit]) {
@@ -111,6 +150,7 @@ impl Double {
     pub fn text_file(&self, path: &str, text: &str) -> DocId {
         let doc = DocId::from_random(random());
         let seed = self.blob(text.as_bytes());
+        self.world().seeds.insert(doc.clone(), seed);
         self.set(
             path,
             Entry::Text {
@@ -155,6 +195,15 @@ impl Double {
         self.world().project().entry(&path.parse().unwrap())
     }
 
+    /// The path of a document, by its name on the wire; the project's own is nothing.
+    pub fn path_of(&self, document: &str) -> String {
+        let name = document.parse::<DocumentName>().unwrap().text;
+        let entries = self.world().project().entries();
+        let at = |(_, entry): &&(FilePath, Entry)| entry.doc() == name.as_ref();
+        let found = entries.iter().find(|entry| name.is_some() && at(entry));
+        found.map_or_else(String::new, |(path, _)| path.to_string())
+    }
+
     /// Every path with its content: text, binary hash, link or directory.
     pub fn tree(&self) -> BTreeMap<String, String> {
         let mut world = self.world();
@@ -181,6 +230,7 @@ impl Double {
     async fn serve(self, id: u64, mut frames: mpsc::Receiver<Vec<u8>>) {
         let mut by: HashMap<String, Option<String>> = HashMap::new();
         while let Some(frame) = frames.recv().await {
+            let now = Instant::now();
             let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap()
             else {
                 continue;
@@ -223,10 +273,11 @@ impl Double {
                     let taken = !world.read_only;
                     if taken {
                         let applied = match &doc {
-                            None => world.project().apply(update).unwrap(),
+                            None => world.apply(update),
                             Some(doc) => world.text(doc).apply(update).unwrap(),
                         };
                         if applied.new {
+                            world.seen.last = Some(now);
                             let by = by.get(&name).cloned().flatten();
                             world.seen.updates.push((name.clone(), update.len(), by));
                             world.broadcast(doc.as_ref(), update, Some(id));
@@ -262,6 +313,18 @@ impl World {
         self.project.as_ref().unwrap()
     }
 
+    /// Takes in a client's edit of the project.
+    fn apply(&mut self, update: &[u8]) -> Applied {
+        let applied = self.project().apply_project(update).unwrap();
+        for change in applied.files {
+            let was_file = change.before.is_some_and(|entry| entry["dir"].is_null());
+            if was_file && change.after.is_none() {
+                self.seen.removals.push(change.key);
+            }
+        }
+        applied.applied
+    }
+
     fn edit(&mut self, edits: &[ProjectEdit]) {
         if let Some(update) = self.project().edit(edits) {
             self.broadcast(None, &update, None);
@@ -281,11 +344,12 @@ impl World {
     fn text(&mut self, doc: &DocId) -> &TextReplica {
         if !self.texts.contains_key(doc) {
             let text = TextReplica::new(ClientId::from_random(random()));
-            let entries = self.project().entries();
-            let seed = entries.iter().find_map(|(_, entry)| match entry {
-                Entry::Text { doc: d, seed, .. } if d == doc => Some(*seed),
+            let in_entry = |(_, entry): (FilePath, Entry)| match entry {
+                Entry::Text { doc: d, seed, .. } if d == *doc => Some(seed),
                 _ => None,
-            });
+            };
+            let seed = self.seeds.get(doc).copied();
+            let seed = seed.or_else(|| self.project().entries().into_iter().find_map(in_entry));
             if let Some(seed) = seed {
                 let content = String::from_utf8(self.blobs[&seed].clone()).unwrap();
                 text.apply(&seed_update(doc, &seed, &content)).unwrap();
@@ -362,6 +426,7 @@ impl Server for Double {
                     id,
                     Socket {
                         sender,
+                        frames: outgoing.downgrade(),
                         follows: false,
                     },
                 );

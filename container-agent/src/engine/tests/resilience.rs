@@ -106,40 +106,6 @@ async fn a_killed_session_is_gone_on_from_the_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_echoed() {
-    let server = Double::new();
-    for n in 0..50 {
-        server.text_file(&format!("d{}/f{n}", n % 5), &format!("{n}\n"));
-        server.binary_file(&format!("b{n}"), &[0, n]);
-    }
-    server.type_into("d1/f1", |t| format!("{t}typed\n"));
-    let place = Place::new();
-    let agent = place.watch(&server).await;
-    for n in 0..50 {
-        server.type_into(&format!("d{}/f{n}", n % 5), |t| format!("{t}typed\n"));
-    }
-    agent.equal().await;
-    place.sh("find . -type f -not -path './.uspark/*' | xargs touch");
-    agent.equal().await;
-    let mtime = |path: &str| {
-        std::fs::metadata(place.at(path))
-            .unwrap()
-            .modified()
-            .unwrap()
-    };
-    let touched = mtime("d2/f2");
-    agent.finish().await;
-    let agent = place.watch(&server).await;
-    agent.finish().await;
-    let seen = server.seen();
-    assert!(
-        seen.updates.is_empty() && seen.uploads.is_empty(),
-        "{seen:?}"
-    );
-    assert_eq!(mtime("d2/f2"), touched);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_edit_is_a_small_update_also_after_a_restart() {
     let server = Double::new();
     let text: String = (0..4000)
@@ -303,8 +269,32 @@ async fn a_hostile_project_reaches_nothing_outside() {
     server.set("l5", link(".git/hooks"));
     server.set("good", link("d/f"));
     server.text_file("d/f", "fine");
+    // Good where it lies, and not where its directory goes to, there or here.
+    server.set("one/two/there", link("../../d/f"));
+    server.set("three/four/here", link("../../d/f"));
+    let beside = format!("../{}-up", place.dir.path().file_name().unwrap().display());
+    let deep = format!("d/../{beside}");
+    let above = outside.path().join("above").display().to_string();
+    let keys = [
+        &beside,
+        &deep,
+        &above,
+        "a\0b",
+        "a//b",
+        ".git/hooks/x",
+        ".GIT/x",
+        "d/.Git/x",
+        ".uspark/x",
+    ];
+    let text = server.entry("d/f").unwrap();
+    for key in keys {
+        server.set_raw(key, text.clone());
+    }
     let agent = place.start(&server, Direction::Both).await;
     agent.barrier().await;
+    server.remove("one/two/there");
+    server.set("there", link("../../d/f"));
+    place.sh("mv three/four/here here");
     server.text_file("good/f", "through a link");
     let soon = Instant::now() + Duration::from_secs(1);
     let report = agent.handle.barrier(soon).await;
@@ -317,10 +307,16 @@ async fn a_hostile_project_reaches_nothing_outside() {
     assert_eq!(place.read("d/f"), "fine");
     assert_eq!(place.read("good"), "fine");
     let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
-    for path in ["l1", "l2", "d/l3", "l4", "l5"] {
+    for path in ["l1", "l2", "d/l3", "l4", "l5", "there"] {
         assert!(refused.contains(&path), "{path}: {report:#?}");
         assert!(std::fs::symlink_metadata(place.at(path)).is_err());
     }
+    for key in keys {
+        assert!(refused.contains(&key), "{key}: {report:#?}");
+        assert!(key.contains('\0') || !place.at(key).exists(), "{key}");
+    }
+    assert!(refused.contains(&"here") && server.entry("here").is_none());
+    assert!(!place.at(".git").exists() && !place.at(".GIT").exists());
     let files: Vec<_> = std::fs::read_dir(outside.path())
         .unwrap()
         .flatten()
@@ -386,6 +382,39 @@ async fn a_blob_that_is_not_there_yet_holds_up_nothing_else() {
     server.blob(&[9, 0]);
     agent.equal().await;
     assert_eq!(std::fs::read(place.at("late")).unwrap(), [9, 0]);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_is_written_anew_is_read_once_it_is_closed() {
+    use std::io::Write as _;
+    let server = Double::new();
+    server.text_file("f", "one\ntwo\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let mut file = std::fs::File::create(place.at("f")).unwrap();
+    file.write_all(b"one\n").unwrap();
+    place.sh("chmod 600 f");
+    server.type_into("f", |text| text.replace("two", "two typed"));
+    // Longer than a log is waited for.
+    let later = Instant::now() + Duration::from_secs(2);
+    let report = agent.handle.barrier(later).await;
+    assert_eq!(report.pending.len(), 1, "{report:#?}");
+    assert_eq!(server.updates(), 0);
+    file.write_all(b"two\nthree\n").unwrap();
+    drop(file);
+    agent.equal().await;
+    assert_eq!(server.text("f"), "one\ntwo typed\nthree\n");
+    // What only grows is a log: it is read although it is open.
+    let mut log = std::fs::File::options()
+        .append(true)
+        .open(place.at("f"))
+        .unwrap();
+    log.write_all(b"four\n").unwrap();
+    place.sh("chmod 644 f");
+    eventually("the log", || server.text("f").ends_with("four\n")).await;
+    drop(log);
+    agent.equal().await;
     agent.finish().await;
 }
 

@@ -1,5 +1,13 @@
 //! Long tests of single sessions: see `uspark_tests::Row` and `make soak`.
 
+mod calls;
+mod copies;
+mod ignored;
+mod quiet;
+mod speed;
+mod trees;
+mod words;
+
 use uspark_tests::Row;
 
 use super::*;
