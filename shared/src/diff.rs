@@ -45,7 +45,61 @@ pub fn diff(old: &str, new: &str) -> Vec<TextEdit> {
     );
     let mut edits = Edits::starting_at(utf16_len(&old[..prefix]));
     edits.by_lines(old_core, new_core);
+    at_line_starts(&mut edits.done, old);
     edits.done
+}
+
+/// Moves every pure insertion that can be made at the start of a line instead there.
+///
+/// `b-` put between `a-` and `1` of `a-1` is the same as `a-b` put before it, for this text. For
+/// whoever inserts at the same time it is not: theirs would end up inside this one.
+fn at_line_starts(edits: &mut [TextEdit], old: &str) {
+    let mut walk = Walk::default();
+    for edit in edits {
+        let kept_from = walk.bytes;
+        walk.to(edit.at, old);
+        let kept = &old[kept_from..walk.bytes];
+        walk.to(edit.at + edit.delete, old);
+        if edit.delete == 0
+            && let Some(slid) = slide(kept, kept_from == 0, &edit.insert)
+        {
+            let (head, tail) = edit.insert.split_at(edit.insert.len() - slid);
+            edit.at -= utf16_len(tail);
+            edit.insert = [tail, head].concat();
+        }
+    }
+}
+
+/// A place in a text, in both ways to count.
+#[derive(Default)]
+struct Walk {
+    units: u32,
+    bytes: usize,
+}
+
+impl Walk {
+    fn to(&mut self, units: u32, text: &str) {
+        for c in text[self.bytes..].chars() {
+            if self.units >= units {
+                break;
+            }
+            self.units += c.len_utf16() as u32;
+            self.bytes += c.len_utf8();
+        }
+    }
+}
+
+/// How many bytes an insertion behind `kept` can be moved back to the start of a line, if it is not
+/// at one.
+fn slide(kept: &str, is_start: bool, insert: &str) -> Option<usize> {
+    let line = match kept.rfind('\n') {
+        Some(at) => at + 1,
+        None if is_start => 0,
+        None => return None,
+    };
+    let slid = kept.len() - line;
+    let possible = slid <= common_suffix(kept, insert) && slid < insert.len();
+    (slid > 0 && possible).then_some(slid)
 }
 
 /// The runs of lines of `old` that `new` has others for: pairs of which one may be empty.

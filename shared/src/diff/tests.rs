@@ -75,6 +75,25 @@ fn inside_a_line_only_the_words_that_changed_are_touched() {
 }
 
 #[test]
+fn whole_lines_are_inserted_between_lines() {
+    for (old, new) in [
+        ("a-1\n", "a-2\na-1\n"),
+        ("x\na-1\nx\na-1\n", "x\na-1\nx\na-2\na-1\n"),
+        ("é-1\nz\n", "é-3\né-1\nZ\n"),
+    ] {
+        for edit in diff(old, new).iter().filter(|edit| edit.delete == 0) {
+            assert!(edit.insert.ends_with('\n'), "{edit:?}");
+        }
+        assert_eq!(apply(&diff(old, new), old), new);
+    }
+    let edits = diff("ab 111\n", "ab 222\nab 111 x\n");
+    let found: Vec<_> = edits.iter().map(|e| (e.at, e.insert.as_str())).collect();
+    assert_eq!(found, [(0, "ab 222\n"), (6, " x")]);
+    // Not at any price: this is no line.
+    assert_eq!(diff("a-1", "a-b-1")[0].at, 2);
+}
+
+#[test]
 fn emoji_are_never_cut() {
     // The two share their first surrogate.
     assert_eq!(
