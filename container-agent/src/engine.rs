@@ -39,6 +39,7 @@ mod step;
 mod texts;
 mod tools;
 mod wire;
+mod withdrawn;
 mod work;
 mod write;
 

@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// The project's entry of a path is another.
-    fn remote_changed(&mut self, path: &FilePath) {
+    pub(super) fn remote_changed(&mut self, path: &FilePath) {
         let by = self.tools.author(path);
         self.mark(path, Urgency::Now);
         if let Some(work) = self.works.get_mut(path) {
@@ -222,6 +222,9 @@ impl Engine {
         self.last_acknowledged = Some(SystemTime::now());
         if let Some(seq) = self.wire.acknowledged(document) {
             self.records.push(Record::Acknowledged(seq));
+            if document.is_none() {
+                self.confirmed(seq);
+            }
         }
     }
 

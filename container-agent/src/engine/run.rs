@@ -27,6 +27,7 @@ use super::report::{Conflict, LinkState, Report, Skipped, Status};
 use super::texts::{Pasts, TextDocument};
 use super::tools::Tools;
 use super::wire::Wire;
+use super::withdrawn::Withdrawn;
 use super::work::{Trouble, Works};
 use crate::disk::state::StateDir;
 use crate::journal::{Journal, Record};
@@ -105,6 +106,8 @@ pub(super) struct Engine {
     pub texts: HashMap<DocId, TextDocument>,
     /// What was on disk a moment ago of documents that no longer are.
     pub departed: HashMap<DocId, Pasts>,
+    /// Texts whose deletion the server has not confirmed yet.
+    pub withdrawn: Vec<Withdrawn>,
     /// Updates of documents that are on disk and not loaded.
     pub inbox: HashMap<DocId, Vec<Vec<u8>>>,
     /// Documents of which updates may have been missed: only an exchange tells.
@@ -307,10 +310,15 @@ impl Engine {
             }
         }
         self.judge_deletions(now);
+        let mut last = None;
         for (update, by) in self.project.commit() {
             self.records.push(Record::State(None, update.clone()));
             let outgoing = self.wire.outgoing(None, update, by);
+            last = Some(outgoing.seq);
             self.records.push(Record::Outgoing(outgoing));
+        }
+        if let Some(last) = last {
+            self.deleted_by(last);
         }
         if !self.commit(now) {
             return;

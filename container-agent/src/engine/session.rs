@@ -174,6 +174,7 @@ impl Session {
             guard: Guard::default(),
             texts: HashMap::new(),
             departed: HashMap::new(),
+            withdrawn: Vec::new(),
             inbox: HashMap::new(),
             stale: HashSet::new(),
             exchange_line: VecDeque::new(),

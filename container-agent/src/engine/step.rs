@@ -396,6 +396,7 @@ impl Engine {
     fn withdraw(&mut self, path: &FilePath) {
         let by = self.works.get(path).and_then(|work| work.by.clone());
         let base = self.agreed.get(path).cloned();
+        self.expect_confirmation(path, base.as_ref().and_then(|base| base.hash));
         self.project.remove(path, by);
         self.disagree(path);
         self.abandon(base);
@@ -516,7 +517,7 @@ impl Engine {
     }
 
     /// Sets a path of the project.
-    fn set_entry(&mut self, path: &FilePath, entry: Entry, by: Option<String>) {
+    pub(super) fn set_entry(&mut self, path: &FilePath, entry: Entry, by: Option<String>) {
         for directory in self.project.set(path, entry, by) {
             self.disagree(&directory);
         }

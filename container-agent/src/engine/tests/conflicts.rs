@@ -497,3 +497,27 @@ async fn of_two_agents_one_moves_and_deletes_what_the_other_edits() {
         agent.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_typed_into_a_file_that_is_deleted_unseen_lives() {
+    let server = Double::new();
+    for file in ["f", "g"] {
+        server.text_file(file, "one\n");
+    }
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    place.sh("rm f g");
+    server.type_into("f", |t| format!("{t}typed\n"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agent.handle.status().await.unacknowledged == 0 {
+        assert!(Instant::now() < deadline, "the deletions are not made");
+    }
+    server.set_away(false);
+    eventually("the file to come back", || place.at("f").exists()).await;
+    agent.equal().await;
+    assert_eq!(place.read("f"), "one\ntyped\n");
+    assert_eq!(server.tree(), place.tree());
+    assert!(!place.at("g").exists());
+    agent.finish().await;
+}
