@@ -140,6 +140,11 @@ impl TempName {
         format!("{}.part", self.0)
     }
 
+    /// Whether a name is that of a file whose writing never ended.
+    pub fn is_part(name: &str) -> bool {
+        name.starts_with(TEMP_PREFIX) && name.ends_with(".part")
+    }
+
     fn beside(&self, path: &FilePath) -> String {
         match path.as_str().rsplit_once('/') {
             Some((dir, _)) => format!("{dir}/{}", self.0),
@@ -219,6 +224,16 @@ impl Root {
         for name in [temp.as_str(), &temp.part()] {
             // What stays has a name that nobody syncs.
             let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+        }
+    }
+
+    /// Removes a file whose writing never ended.
+    pub fn sweep(&self, path: &FilePath) {
+        if TempName::is_part(path.name())
+            && let Ok(parent) = self.parent(path)
+        {
+            // The next session tries again.
+            let _ = rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty());
         }
     }
 

@@ -86,6 +86,8 @@ pub(super) enum DiskJob {
     RemoveDir(FilePath),
     /// Keep the text at a path as its document's first content.
     KeepBase { path: FilePath, hash: BlobHash },
+    /// Remove what a killed session had not even finished writing.
+    Sweep(FilePath),
     /// Remove what a change displaced, if anything, then directories that have become empty.
     Discard {
         path: FilePath,
@@ -333,6 +335,10 @@ impl DiskJob {
             Self::SetMode { path, print, mode } => {
                 let result = root.set_mode(&path, &print, mode);
                 Done::ModeSet(path, result)
+            }
+            Self::Sweep(path) => {
+                root.sweep(&path);
+                Done::Discarded(path)
             }
             Self::MakeDir(path) => {
                 let result = root.make_dir(&path);

@@ -6,12 +6,13 @@ use tokio::time::Instant;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
-use super::jobs::{Look, Looked};
+use super::jobs::{DiskJob, Look, Looked};
 use super::plan::Disk;
 use super::run::{Again, Engine};
 use super::work::{Origin, View};
 use crate::disk::DiskError;
 use crate::disk::observe::{IfWritten, Seen};
+use crate::disk::swap::TempName;
 use crate::journal::Base;
 use crate::rules::is_temporary;
 use crate::watch::{Dirty, Urgency};
@@ -33,6 +34,10 @@ impl Engine {
             ignored,
             moved_from,
         } = dirty;
+        // Nothing of ours is under way before the listing ends.
+        if !self.listed && TempName::is_part(path.name()) {
+            return self.jobs.disk(DiskJob::Sweep(path));
+        }
         let tracked = self.agreed.get(&path).is_some() || self.project.entries.contains_key(&path);
         if (ignored || is_temporary(path.name())) && !tracked {
             return;

@@ -96,10 +96,12 @@ async fn a_killed_session_is_gone_on_from_the_journal() {
     }
     agent.kill().await;
     assert_eq!(told(), before);
-    place.sh("echo three >> d/g");
+    place.sh("echo three >> d/g; echo half > d/.uspark-tmp-0123456789abcdef.part");
     server.set_away(false);
     server.type_into("f", |t| format!("typed\n{t}"));
     let agent = place.watch(&server).await;
+    let part = place.at("d/.uspark-tmp-0123456789abcdef.part");
+    eventually("what was half written to go", || !part.exists()).await;
     assert_eq!(place.read("d/g"), "typed\none\ntwo\nthree\n");
     assert_eq!(server.tree(), place.tree());
     agent.finish().await;
