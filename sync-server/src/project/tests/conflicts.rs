@@ -1,5 +1,7 @@
 //! What the server repairs, seen from outside.
 
+use uspark_shared::schema::TextVersion;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +51,35 @@ async fn a_new_edit_gives_a_deleted_text_its_path_back() {
     assert_eq!(server.files().await["a.txt"], "one\nmore\n");
 }
 
+/// Whoever deleted it, or sees it come back, is told before that it was edited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_settled_when_its_path_goes_and_when_it_comes_back() {
+    let server = Server::new().await;
+    server.text_file("a.txt", "d", "one\n").await;
+    let mut ann = server.person(Some("d")).await;
+    let mut bob = server.person(None).await;
+    let seen = |person: &Person| {
+        let replica = ProjectReplica::new(client());
+        replica.apply(&person.text.state()).unwrap();
+        let text = replica.texts().into_iter().find(|(key, _)| key == "d");
+        let hash = text.map(|(_, value)| TextVersion::from_json(&value).unwrap().hash);
+        (replica, hash)
+    };
+    ann.write("one\ntyped\n").await;
+    ann.is_saved(1).await;
+    let (replica, _) = seen(&bob);
+    let gone = replica
+        .edit(&[ProjectEdit::RemoveFile("a.txt".into())])
+        .unwrap();
+    bob.text.apply(&gone).unwrap();
+    bob.say(SeatMessage::Update(gone.into())).await;
+    bob.is_saved(1).await;
+    assert_eq!(seen(&bob).1, Some(BlobHash::of(b"one\ntyped\n")));
+    ann.write("one\ntyped\nmore\n").await;
+    bob.until(|bob| seen(bob).0.file("a.txt").is_some()).await;
+    assert_eq!(seen(&bob).1, Some(BlobHash::of(b"one\ntyped\nmore\n")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_text_whose_path_is_taken_comes_back_beside_it() {
     let server = Server::new().await;
@@ -72,7 +103,7 @@ async fn texts_is_set_back_to_the_truth() {
     let server = Server::new().await;
     server.text_file("a.txt", "d", "one\n").await;
     let replica = server.replica().await;
-    let lie = uspark_shared::schema::TextVersion {
+    let lie = TextVersion {
         hash: BlobHash::of(b"lie"),
         size: 3,
         mtime: 1,
