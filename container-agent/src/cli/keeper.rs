@@ -244,7 +244,7 @@ pub async fn running(workspace: &Workspace) -> Result<Option<ControlClient>, Fai
     };
     if status.project != workspace.project {
         let (pid, project) = (status.pid, status.project);
-        return Err(Failure::usage(format!(
+        return Err(Failure::new(format!(
             "the agent of this workspace (process {pid}) keeps the project `{project}`"
         ))
         .hint("use another directory, or end that agent first"));

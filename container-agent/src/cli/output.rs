@@ -10,6 +10,7 @@ use uspark_shared::printable::printable;
 use super::failure::Failure;
 use crate::control::ReportView;
 use crate::control::message::Reason;
+use crate::disk::observe::UNREADABLE;
 
 /// How many paths of a list are shown to a person; a machine gets them all.
 const SHOWN_PATHS: usize = 20;
@@ -105,6 +106,27 @@ pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
     }
 }
 
+/// What this user may not read is not on the server, as a failure; `verb` is what was to be done
+/// with it.
+pub fn unreadable(verb: &str, report: &ReportView) -> Option<Failure> {
+    let paths: Vec<String> = report
+        .skipped
+        .iter()
+        .filter(|skipped| skipped.why == UNREADABLE)
+        .filter_map(|skipped| skipped.path.clone())
+        .collect();
+    let failure = match paths.as_slice() {
+        [] => return None,
+        [path] => Failure::new(format!("cannot {verb} {}: {UNREADABLE}", printable(path))),
+        many => {
+            let named = list("  ", many);
+            Failure::new(format!("cannot {verb} {}", of(many.len(), "path")))
+                .cause(format!("{UNREADABLE}\n{}", named.trim_end()))
+        }
+    };
+    Some(failure.hint("give this user the right to read it, or name it in .usparkignore"))
+}
+
 /// A number with its noun.
 pub fn of(count: usize, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
@@ -183,6 +205,38 @@ mod tests {
         assert!(
             many.contains("50 things left") && many.contains("and 30 more"),
             "{many}"
+        );
+    }
+
+    #[test]
+    fn all_that_cannot_be_read_is_one_failure() {
+        let skipped = |path: String, why: &str| Reason {
+            path: Some(path),
+            why: why.into(),
+        };
+        let failure = |count| {
+            let secrets = (0..count).map(|n| skipped(format!("secret-{n}"), UNREADABLE));
+            let report = ReportView {
+                skipped: secrets
+                    .chain([skipped("pipe".into(), "a named pipe")])
+                    .collect(),
+                ..ReportView::default()
+            };
+            unreadable("sync", &report)
+        };
+        assert_eq!(failure(0), None);
+        let one = failure(1).unwrap();
+        assert_eq!(one.message, format!("cannot sync secret-0: {UNREADABLE}"));
+        let many = failure(50).unwrap();
+        assert_eq!((many.exit, &*many.message), (1, "cannot sync 50 paths"));
+        let cause = many.cause.unwrap();
+        assert!(
+            cause.starts_with(&format!("{UNREADABLE}\n  secret-0\n  secret-1\n")),
+            "{cause}"
+        );
+        assert!(
+            cause.ends_with("and 30 more") && !cause.contains("pipe"),
+            "{cause}"
         );
     }
 

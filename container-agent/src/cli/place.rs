@@ -214,7 +214,7 @@ fn choose_project(
             Failure::usage(format!("no project is known for {}", root.display()))
                 .hint("name it once: --project-id ID, or PROJECT_ID"),
         ),
-        (Some(named), Some(kept)) if named != kept => Err(Failure::usage(format!(
+        (Some(named), Some(kept)) if named != kept => Err(Failure::new(format!(
             "{} mirrors the project `{kept}`, not `{named}`",
             root.display()
         ))
@@ -248,7 +248,7 @@ mod tests {
         );
         assert_eq!(choose(None, None).unwrap_err().exit, 2);
         let other = choose(Some(&q), Some(&mirror("p"))).unwrap_err();
-        assert_eq!(other.exit, 2);
+        assert_eq!(other.exit, 1);
         assert!(other.message.contains("`p`") && other.message.contains("`q`"));
     }
 

@@ -18,7 +18,7 @@ use super::output::{Output, not_equal, say, warnings};
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
 use super::tools::ToolCalls;
-use super::watch::{SPOOLED, attach, fresh_run, wanted};
+use super::watch::{SPOOLED, attach, fresh_run, incomplete, wanted};
 use crate::command::{Running, Task, Terminal, exit_code};
 
 /// How long a command may take to end after it was asked to. Container engines give 10 s before
@@ -62,7 +62,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         Ok(finished) => {
             say(warnings(&finished.report));
             object["report"] = json!(finished.report);
-            (!finished.report.done).then(|| not_equal(&finished.report, SPOOLED))
+            incomplete(&finished.report)
         }
     };
     let synced = output.conclude("", object, failure);

@@ -9,13 +9,12 @@ use uspark_shared::printable::printable;
 use super::args;
 use super::failure::Failure;
 use super::keeper::{Finished, Plan, Unreachable, Wanted};
-use super::output::{Output, list, not_equal, of, say, warnings};
+use super::output::{Output, list, not_equal, of, say, unreadable, warnings};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
 use crate::control::ReportView;
 use crate::control::message::Reason;
-use crate::disk::observe::UNREADABLE;
 use crate::engine::Direction;
 
 /// Which of the two.
@@ -73,7 +72,9 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
 
     let report = &finished.report;
     let failure = match report.done {
-        true => no_such(&unknown).or_else(|| left_out(command, report, &named)),
+        true => no_such(&unknown)
+            .or_else(|| unreadable(command, report))
+            .or_else(|| left_out(command, report, &named)),
         false => Some(not_equal(
             report,
             "what is not sent is kept in .uspark; the same command goes on from there",
@@ -124,21 +125,18 @@ fn whys(reasons: &[Reason]) -> Vec<String> {
     reasons.iter().map(|reason| reason.why.clone()).collect()
 }
 
-/// Something is not synced that was named, or that somebody will miss.
+/// Something is not synced that was named.
 fn left_out(command: &str, report: &ReportView, named: &[FilePath]) -> Option<Failure> {
     let skipped = report.skipped.iter().find(|skipped| {
         let is_named = |named: &FilePath| skipped.path.as_deref() == Some(named.as_str());
-        skipped.why == UNREADABLE || named.iter().any(is_named)
+        named.iter().any(is_named)
     })?;
     let path = printable(skipped.path.as_deref().unwrap_or_default());
-    let failure = Failure::new(format!(
-        "cannot {command} {path}: {}",
-        printable(&skipped.why)
-    ));
-    Some(failure.hint(match skipped.why == UNREADABLE {
-        true => "give this user the right to read it, or name it in .usparkignore",
-        false => "check the name, or leave it out",
-    }))
+    let why = printable(&skipped.why);
+    Some(
+        Failure::new(format!("cannot {command} {path}: {why}"))
+            .hint("check the name, or leave it out"),
+    )
 }
 
 fn summary(way: Way, finished: &Finished, failed: bool) -> String {

@@ -1,5 +1,6 @@
 //! `watch` and `watch-claude`: two-way, for as long as somebody works.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,13 @@ use uspark_shared::printable::printable;
 
 use super::args;
 use super::copy::Copy;
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::keeper::{Finished, Keeper, Plan, Unreachable, Wanted};
-use super::output::{Output, not_equal, say, warnings};
+use super::output::{Output, not_equal, say, unreadable, warnings};
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
 use super::tools::ToolCalls;
-use crate::control::ControlClient;
+use crate::control::{ControlClient, ReportView};
 use crate::engine::Direction;
 
 /// How long Claude Code may still write after this process was asked to stop. A terminal and a
@@ -70,8 +71,11 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
         say("uspark: --stream-output: projects have no events yet, so nothing is published\n");
     }
     let target = given.target;
-    let workspace = Workspace::find(&target, Missing::IsMade)?;
-    let plan = Plan::make(&workspace, &target.connection).await?;
+    let (workspace, plan) = match prepare(&target).await {
+        Ok(prepared) => prepared,
+        Err(wrong) if wrong.exit == USAGE => return Err(wrong),
+        Err(failure) => return Err(pass_through(failure).await),
+    };
     let mut stops = Stops::listen()?;
     let patience = target.place.sync_timeout;
     let calls = Arc::new(ToolCalls::new(&workspace.root));
@@ -114,7 +118,34 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
     Ok(conclude("watch-claude", &workspace, finished, output))
 }
 
-/// Starts to sync, and says so at once when that is refused: the stream may go on for hours.
+async fn prepare(target: &args::Target) -> Result<(Workspace, Plan), Failure> {
+    let workspace = Workspace::find(target, Missing::IsMade)?;
+    let plan = Plan::make(&workspace, &target.connection).await?;
+    Ok((workspace, plan))
+}
+
+/// Passes the stream through although nothing can be synced: whoever reads it needs all of it.
+async fn pass_through(failure: Failure) -> Failure {
+    say_unsynced(&failure);
+    let copy = async {
+        let mut stops = Stops::listen()?;
+        // Nobody is told of the tool calls.
+        let calls = Arc::new(ToolCalls::new(Path::new("/")));
+        Copy::of_stdin(INPUT_GRACE, calls)?.end(&mut stops).await;
+        Ok::<_, Failure>(())
+    };
+    copy.await.err().unwrap_or(failure)
+}
+
+/// At once, not at the end: the stream may go on for hours.
+fn say_unsynced(failure: &Failure) {
+    say(format_args!(
+        "uspark: nothing is synced: {}; the stream goes on\n",
+        printable(&failure.message)
+    ));
+}
+
+/// Starts to sync, and says so when that is refused.
 async fn start(
     plan: Plan,
     workspace: &Workspace,
@@ -124,12 +155,7 @@ async fn start(
     let started = plan.start(workspace, wanted).await;
     match &started {
         Ok(keeper) => attach(calls, keeper, workspace).await?,
-        Err(failure) => {
-            let message = &failure.message;
-            say(format_args!(
-                "uspark: nothing is synced: {message}; the stream goes on\n"
-            ));
-        }
+        Err(failure) => say_unsynced(failure),
     }
     started
 }
@@ -192,10 +218,18 @@ fn conclude(
         Ok(Finished { report, .. }) => {
             say(warnings(&report));
             object["report"] = json!(report);
-            (!report.done).then(|| not_equal(&report, SPOOLED))
+            incomplete(&report)
         }
     };
     output.conclude("", object, failure)
+}
+
+/// What the last sync did not bring to the server, as a failure.
+pub fn incomplete(report: &ReportView) -> Option<Failure> {
+    match report.done {
+        true => unreadable("sync", report),
+        false => Some(not_equal(report, SPOOLED)),
+    }
 }
 
 fn broken(error: &tokio::task::JoinError) -> Failure {

@@ -87,6 +87,16 @@ async fn the_exit_code_is_the_commands_unless_only_the_sync_failed() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_fails_at_the_end_unless_the_command_did() {
+    let sandbox = Sandbox::with_agent();
+    sandbox.agent.set_unreadable(&["secret.env"]);
+    for (script, code) in [("exit 0", 1), ("exit 3", 3)] {
+        let ended = sandbox.uspark(&run(&["--", "sh", "-c", script])).await;
+        ended.assert_failed(code, "cannot sync secret.env: cannot be read");
+    }
+}
+
+#[tokio::test]
 async fn a_signal_is_passed_on_and_the_last_sync_follows() {
     let sandbox = Sandbox::with_agent();
     let script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done";

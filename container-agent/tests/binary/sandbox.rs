@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use container_agent::control::message::{LinkView, Reason};
 use container_agent::control::{Agent, ControlServer, ReportView, StatusView, ToolStart};
+use container_agent::disk::observe::UNREADABLE;
 use container_agent::engine::MassDelete;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -183,6 +184,16 @@ impl FakeAgent {
             pending: left.iter().map(reason).collect(),
             ..ReportView::default()
         };
+    }
+
+    /// What barriers find that this user may not read from now on; all else is equal.
+    pub fn set_unreadable(&self, paths: &[&str]) {
+        self.set_left(&[]);
+        let reason = |path: &&str| Reason {
+            path: Some((*path).to_owned()),
+            why: UNREADABLE.to_owned(),
+        };
+        self.report.lock().unwrap().skipped = paths.iter().map(reason).collect();
     }
 
     /// What barriers find held from now on.

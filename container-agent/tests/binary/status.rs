@@ -103,5 +103,5 @@ async fn one_agent_keeps_a_workspace_and_its_project() {
         "`uspark watch` (process 4711) keeps this workspace equal already",
     );
     let other = sandbox.uspark(&["pull", "--project-id", "q"]).await;
-    other.assert_failed(2, "keeps the project `p`");
+    other.assert_failed(1, "keeps the project `p`");
 }

@@ -54,6 +54,16 @@ async fn what_is_left_at_the_end_is_named_and_fails() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_not_on_the_server_and_fails() {
+    let sandbox = Sandbox::with_agent();
+    sandbox.agent.set_unreadable(&["secret.env", "keys"]);
+    let ended = end(sandbox.command(&WATCH).spawn().unwrap(), b"x").await;
+    assert_eq!(ended.text(), "x");
+    ended.assert_failed(1, "error: cannot sync 2 paths");
+    ended.assert_failed(1, "\n  secret.env\n  keys\nhint: give this user the right");
+}
+
+#[tokio::test]
 async fn without_a_server_the_stream_flows_at_once_and_the_end_tells() {
     let sandbox = Sandbox::new();
     let server = nobody();
@@ -116,12 +126,47 @@ async fn publishing_is_accepted_and_said_to_do_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_not_logged_in_is_told_before_the_stream_begins() {
+async fn what_cannot_be_set_up_is_said_at_once_and_the_stream_goes_on() {
+    let stranger = Sandbox::new();
+    let busy = Sandbox::with_agent();
+    let other = Sandbox::new();
+    std::fs::create_dir(other.work().join(".uspark")).unwrap();
+    std::fs::write(
+        other.work().join(".uspark/config.json"),
+        r#"{"project": "q", "server": "http://127.0.0.1:1"}"#,
+    )
+    .unwrap();
+    let broken = Sandbox::new();
+    std::fs::create_dir(broken.work().join(".uspark")).unwrap();
+    std::fs::write(broken.work().join(".uspark/config.json"), "?").unwrap();
+    for (sandbox, project, message) in [
+        (stranger, "p", "no token for the server"),
+        (busy, "q", "keeps the project `p`"),
+        (other, "p", "mirrors the project `q`, not `p`"),
+        (broken, "p", "is no valid configuration"),
+    ] {
+        let command = ["watch-claude", "--project-id", project];
+        let mut child = sandbox.command(&command).spawn().unwrap();
+        let stdin = child.stdin.as_mut().unwrap();
+        stdin.write_all(b"first\n").await.unwrap();
+        // The input is still open, and the line is here.
+        expect_stdout(&mut child, "first\n").await;
+        let stream = claude_stream(&sandbox.work());
+        let ended = end(child, &stream).await;
+        assert!(ended.stdout == stream, "{message}: {}", ended.stderr);
+        ended.assert_failed(1, message);
+        let said = ended.stderr.lines().next().unwrap();
+        assert!(said.starts_with("uspark: nothing is synced: "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_before_the_stream_begins() {
     let sandbox = Sandbox::new();
-    let child = sandbox.command(&WATCH).spawn().unwrap();
+    let child = sandbox.command(&["watch-claude"]).spawn().unwrap();
     let waited = tokio::time::timeout(DEADLINE, child.wait_with_output()).await;
     // Its input was never closed.
     let output = waited.expect("it does not wait for the stream").unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no token for the server"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no project is known"));
 }
