@@ -37,6 +37,8 @@ pub struct Differences {
     pub found: Vec<Difference>,
     /// What is not synced, and why. By path, as far as it can be shown.
     pub skipped: BTreeMap<String, String>,
+    /// Those of the named paths at and below which neither side has anything.
+    pub unknown: Vec<FilePath>,
 }
 
 /// Compares the workspace with what the project has. `only`: these paths and what lies below them;
@@ -60,9 +62,14 @@ pub fn compare(
     for path in project.keys() {
         walk.look(path)?;
     }
-    let Differences { mut found, skipped } = walk.differences;
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Differences { found, skipped })
+    let mut differences = walk.differences;
+    differences.found.sort_by(|a, b| a.path.cmp(&b.path));
+    let is_unknown = |path: &&FilePath| {
+        let has = |other: &FilePath| other == *path || other.is_below(path);
+        !project.keys().any(has) && !root.has(path)
+    };
+    differences.unknown = only.iter().filter(is_unknown).cloned().collect();
+    Ok(differences)
 }
 
 struct Walk<'a> {

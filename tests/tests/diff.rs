@@ -117,3 +117,32 @@ fn it_works_beside_an_agent_and_below_the_workspace() {
         .expect_code(1);
     assert!(away.stderr.contains("hint: "), "{away}");
 }
+
+#[test]
+fn a_name_that_names_nothing_fails_and_the_others_are_compared() {
+    let server = Server::start();
+    let project = server.project();
+    project.put("there/a", "a\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    workspace.write("here", "b\n");
+    workspace.write(".gitignore", "ignored\n");
+    workspace.write("ignored", "c\n");
+    // What only one side has, a directory of it too, and what is ignored is there.
+    let names = ["diff", "--stat", "there", "here", "ignored"];
+    let all = workspace.run(&names).expect_code(0).text();
+    assert!(all.contains(" 2 paths changed"), "{all}");
+
+    let ended = workspace.run(&["diff", "nosuch"]).expect_code(1);
+    let message = "error: there is no `nosuch` here or in the project\n";
+    assert!(ended.stderr.contains(message), "{ended}");
+    assert_eq!(ended.text(), "");
+    let json = ["diff", "--json", "here", "nosuch", "none"];
+    let json = workspace.run(&json).expect_code(1).text();
+    let json: Value = serde_json::from_str(&json).expect("one JSON object");
+    assert_eq!(json["differences"][0]["path"], "here");
+    assert_eq!(json["unknown"][1]["path"], "nosuch");
+    assert_eq!(
+        json["error"]["message"],
+        "2 paths name nothing that is synced"
+    );
+}

@@ -142,7 +142,7 @@ Examples:
 `+` is what only the workspace has, `-` what only the project has. Of binary files the sizes are
 shown. It only reads, and works beside an agent: what that is about to sync may be shown. Exits with
 0 whenever the two could be compared; with --exit-code with 1 if they differ. A failure is 1 as well,
-with an error on standard error.")]
+with an error on standard error, and so is a path that names nothing here or in the project.")]
     Diff(Diff),
 }
 

@@ -6,17 +6,19 @@ use std::io::{self, IsTerminal as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use uspark_shared::id::{BlobHash, ProjectId};
+use uspark_shared::path::FilePath;
 use uspark_shared::text::MAX_GROWN_TEXT_BYTES;
 
 use super::args;
 use super::failure::Failure;
-use super::output::{Output, of, say};
+use super::output::{Output, no_such, of, say};
 use super::paths::Scope;
 use super::place::{Connection, Missing, Workspace};
 use crate::api::Api;
 use crate::api::manifest::Version;
 use crate::compare::patch::{Patch, patch, quoted};
 use crate::compare::{Difference, compare};
+use crate::control::message::Reason;
 use crate::disk::Root;
 
 /// Texts fetched at once.
@@ -47,6 +49,7 @@ pub async fn diff(given: args::Diff, output: Output) -> Result<u8, Failure> {
             .cause(error)
             .hint("is it still there?")
     })?;
+    let unknown: Vec<Reason> = differences.unknown.iter().map(unknown).collect();
     let patches: Vec<(Difference, Patch)> = stream::iter(differences.found)
         .map(|difference| written(&api, &workspace.project, difference))
         .buffered(FETCHES)
@@ -73,16 +76,24 @@ pub async fn diff(given: args::Diff, output: Output) -> Result<u8, Failure> {
         "skipped": differences.skipped.iter()
             .map(|(path, why)| json!({"path": path, "why": why}))
             .collect::<Vec<_>>(),
+        "unknown": unknown,
     });
     let lines = match io::stdout().is_terminal() {
         true => harmless(&lines),
         false => lines,
     };
-    let code = output.conclude(&lines, object, None);
+    let code = output.conclude(&lines, object, no_such(&unknown));
     Ok(match given.exit_code && !patches.is_empty() {
         true => DIFFERS,
         false => code,
     })
+}
+
+fn unknown(path: &FilePath) -> Reason {
+    Reason {
+        why: format!("there is no `{path}` here or in the project"),
+        path: Some(path.to_string()),
+    }
 }
 
 /// Writes a difference; for that the project's text may have to be fetched.

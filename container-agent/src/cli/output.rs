@@ -127,6 +127,27 @@ pub fn unreadable(verb: &str, report: &ReportView) -> Option<Failure> {
     Some(failure.hint("give this user the right to read it, or name it in .usparkignore"))
 }
 
+/// Names were given that name nothing, as a failure.
+pub fn no_such(unknown: &[Reason]) -> Option<Failure> {
+    let failure = match unknown {
+        [] => return None,
+        [one] => Failure::new(printable(&one.why)),
+        many => {
+            let failure = Failure::new(format!(
+                "{} name nothing that is synced",
+                of(many.len(), "path")
+            ));
+            failure.cause(format!("\n{}", list("  ", &whys(many)).trim_end()))
+        }
+    };
+    Some(failure.hint("check the names: they are relative to the current directory"))
+}
+
+/// The reasons alone: they name their paths.
+pub fn whys(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(|reason| reason.why.clone()).collect()
+}
+
 /// A number with its noun.
 pub fn of(count: usize, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
@@ -153,7 +174,8 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn reasons(reasons: &[Reason]) -> Vec<String> {
+/// Each path with its reason.
+pub fn reasons(reasons: &[Reason]) -> Vec<String> {
     let line = |reason: &Reason| match &reason.path {
         Some(path) => format!("{path}: {}", reason.why),
         None => reason.why.clone(),
@@ -169,7 +191,8 @@ pub fn list(prefix: &str, lines: &[String]) -> String {
         .map(|line| format!("{prefix}{}\n", printable(line)))
         .collect();
     if lines.len() > SHOWN_PATHS {
-        text += &format!("{prefix}and {} more\n", lines.len() - SHOWN_PATHS);
+        let more = lines.len() - SHOWN_PATHS;
+        text += &format!("{prefix}… and {more} more; --json names all\n");
     }
     text
 }
@@ -235,7 +258,7 @@ mod tests {
             "{cause}"
         );
         assert!(
-            cause.ends_with("and 30 more") && !cause.contains("pipe"),
+            cause.ends_with("\n  … and 30 more; --json names all") && !cause.contains("pipe"),
             "{cause}"
         );
     }

@@ -9,12 +9,11 @@ use uspark_shared::printable::printable;
 use super::args;
 use super::failure::Failure;
 use super::keeper::{Finished, Plan, Unreachable, Wanted};
-use super::output::{Output, list, not_equal, of, say, unreadable, warnings};
+use super::output::{Output, list, no_such, not_equal, of, say, unreadable, warnings, whys};
 use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
 use crate::control::ReportView;
-use crate::control::message::Reason;
 use crate::engine::Direction;
 
 /// Which of the two.
@@ -103,26 +102,6 @@ fn was(finished: &Finished, path: &str) -> bool {
     let below = format!("{path}/");
     let mut changed = finished.changes.keys().map(FilePath::as_str);
     changed.any(|changed| changed == path || changed.starts_with(&below))
-}
-
-/// Names were given that name nothing.
-fn no_such(unknown: &[Reason]) -> Option<Failure> {
-    let failure = match unknown {
-        [] => return None,
-        [one] => Failure::new(printable(&one.why)),
-        many => {
-            let failure = Failure::new(format!(
-                "{} name nothing that is synced",
-                of(many.len(), "path")
-            ));
-            failure.cause(format!("\n{}", list("  ", &whys(many)).trim_end()))
-        }
-    };
-    Some(failure.hint("check the names: they are relative to the current directory"))
-}
-
-fn whys(reasons: &[Reason]) -> Vec<String> {
-    reasons.iter().map(|reason| reason.why.clone()).collect()
 }
 
 /// Something is not synced that was named.
