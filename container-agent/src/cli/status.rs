@@ -9,7 +9,7 @@ use uspark_shared::printable::printable;
 use super::args;
 use super::failure::Failure;
 use super::keeper::busy;
-use super::output::{Output, not_equal, now_ms, of, span};
+use super::output::{Output, list, not_equal, now_ms, of, reasons, span};
 use super::place::existing_root;
 use crate::config::WorkspaceConfig;
 use crate::control::message::LinkView;
@@ -111,27 +111,13 @@ fn describe(status: &StatusView) -> String {
             "held       {held}; `uspark push --allow-mass-delete` lets them pass"
         );
     }
-    for pending in &report.pending {
-        let path = pending.path.as_deref().unwrap_or("project");
-        let _ = writeln!(
-            lines,
-            "left       {}: {}",
-            printable(path),
-            printable(&pending.why)
-        );
-    }
-    for skipped in &report.skipped {
-        let path = skipped.path.as_deref().unwrap_or("project");
-        let _ = writeln!(
-            lines,
-            "not synced {}: {}",
-            printable(path),
-            printable(&skipped.why)
-        );
-    }
-    for conflict in &report.conflicts {
-        let (path, kept) = (printable(&conflict.path), printable(&conflict.kept));
-        let _ = writeln!(lines, "conflict   {path}: the other version is {kept}");
-    }
+    let conflicts: Vec<_> = report
+        .conflicts
+        .iter()
+        .map(|conflict| format!("{}: the other version is {}", conflict.path, conflict.kept))
+        .collect();
+    lines += &list("left       ", &reasons(&report.pending));
+    lines += &list("not synced ", &reasons(&report.skipped));
+    lines += &list("conflict   ", &conflicts);
     lines
 }

@@ -63,6 +63,24 @@ async fn an_agent_says_what_it_is_doing() {
 }
 
 #[tokio::test]
+async fn what_is_left_is_shown_in_part_to_a_person_and_whole_to_a_machine() {
+    let sandbox = Sandbox::with_agent();
+    let left: Vec<String> = (0..99).map(|n| format!("file-{n}")).collect();
+    let left: Vec<&str> = left.iter().map(String::as_str).collect();
+    sandbox.agent.set_held(&left);
+    for (arguments, code) in [(&["status"][..], 0), (&["status", "--wait"], 1)] {
+        let said = sandbox.uspark(arguments).await;
+        assert_eq!(said.code, code, "{said:?}");
+        let more = "left       … and 79 more; --json names all\n";
+        assert!(said.text().ends_with(more), "{}", said.text());
+        assert_eq!(said.text().matches("left       file-").count(), 20);
+        let json = sandbox.uspark(&[arguments, &["--json"]].concat()).await;
+        let pending = &json.json()["agent"]["report"]["pending"];
+        assert_eq!(pending.as_array().unwrap().len(), 99);
+    }
+}
+
+#[tokio::test]
 async fn pull_and_push_ask_the_agent_and_need_no_token() {
     let sandbox = Sandbox::with_agent();
     let pull = sandbox.uspark(&["pull", "--project-id", "p"]).await;
