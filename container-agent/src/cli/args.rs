@@ -90,6 +90,9 @@ If most files are gone from this directory, their deletions are held: bring the 
 meant, let them pass, also where an agent is at work:
   uspark push --allow-mass-delete
 
+Not synced are .git, node_modules, target, .venv and the like, and what a .gitignore names;
+.usparkignore, of the same form, has the last word: `!target` there brings target back.
+
 --json prints {changes, unknown, report}. In the report `done` is true when everything was sent,
 `equal` only when nothing differs the other way either; `notPulled` names what does. `unknown` are
 paths that name nothing here or in the project; the others are pushed all the same.
@@ -99,7 +102,10 @@ Exits with 1 when something could not be pushed or a path names nothing.")]
     /// Keep workspace and project equal until stopped
     #[command(after_help = "\
 Examples:
-  uspark watch --project-id my-project      until Ctrl-C, which makes a last sync")]
+  uspark watch --project-id my-project      until Ctrl-C, which makes a last sync
+
+Not synced are .git, node_modules, target, .venv and the like, and what a .gitignore names;
+.usparkignore, of the same form, has the last word: `!target` there brings target back.")]
     Watch(Target),
     /// Pass Claude Code's output through, byte for byte, and sync what it does as it does it
     #[command(after_help = "\

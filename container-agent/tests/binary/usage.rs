@@ -113,6 +113,17 @@ async fn help_and_version_are_results() {
         help.text()
             .contains("| uspark watch-claude --project-id my-project")
     );
+    for command in ["push", "watch"] {
+        let help = sandbox.uspark(&[command, "--help"]).await;
+        let rules = [
+            "Not synced are .git, node_modules",
+            ".gitignore",
+            ".usparkignore",
+        ];
+        for named in rules {
+            assert!(help.text().contains(named), "{command}: {}", help.text());
+        }
+    }
 }
 
 #[tokio::test]
