@@ -4,8 +4,10 @@
     reason = "tests change workspaces as a user does"
 )]
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
-use uspark_tests::{Project, Running, SOON, Server, Workspace, eventually, same};
+use uspark_tests::{Project, Running, SOON, Server, Workspace, as_ordinary_user, eventually, same};
 
 #[test]
 fn a_pull_says_what_is_not_pushed_and_a_push_what_is_not_pulled() {
@@ -132,4 +134,21 @@ fn a_log_is_plain_lines_whatever_a_file_is_called() {
         !ended.stderr.contains(hidden) && !ended.stderr.contains("\nforged"),
         "{ended}"
     );
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_to_gets_a_hint_that_helps() {
+    let server = Server::start();
+    let project = server.project();
+    let workspace = Workspace::new(&project);
+    let pull = workspace.uspark(&["pull", "--project-id", &project.id]);
+    let mut pull = as_ordinary_user(pull, workspace.outside());
+    let read_only = std::fs::Permissions::from_mode(0o555);
+    std::fs::set_permissions(workspace.root(), read_only).unwrap();
+    let ended = Running::start(&mut pull).wait().expect_code(1);
+    assert!(
+        ended.stderr.contains("/.uspark`: Permission denied"),
+        "{ended}"
+    );
+    assert!(ended.stderr.contains("hint: check who owns it"), "{ended}");
 }

@@ -12,7 +12,9 @@ use crate::api::{ApiError, Refusal};
 use crate::command::CommandError;
 use crate::config::ConfigError;
 use crate::control::ControlError;
+use crate::disk::DiskError;
 use crate::engine::EngineError;
+use crate::journal::JournalError;
 
 /// Exit code for what could not be done.
 pub const FAILED: u8 = 1;
@@ -21,6 +23,12 @@ pub const USAGE: u8 = 2;
 /// Exit codes of a shell for a program that cannot be executed, or found.
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// What to do about a workspace that mirrors something else.
+pub const OTHER_DIRECTORY: &str =
+    "use another directory; or, to start anew here, remove its .uspark first";
+const PERMISSIONS: &str = "check who owns it and what its permissions are";
+const LOG: &str = "USPARK_LOG=debug shows what led to it";
 
 /// A failed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,13 +157,24 @@ impl From<clap::Error> for Failure {
     }
 }
 
+/// What to do about a place that cannot be used, where the system's answer tells.
+fn place_hint(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            Some("something else has the name of a directory there: move it away")
+        }
+        io::ErrorKind::PermissionDenied => Some(PERMISSIONS),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("a workspace must be on a file system that can be written to")
+        }
+        _ => None,
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
-            ConfigError::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
-                "something else has the name of a directory there: move it away".into()
-            }
-            ConfigError::Io { .. } => "check who owns it and what its permissions are".into(),
+            ConfigError::Io { source, .. } => place_hint(source).unwrap_or(PERMISSIONS).into(),
             ConfigError::Malformed { path, .. } => {
                 format!("mend it or remove it: rm {}", path.display())
             }
@@ -220,7 +239,9 @@ impl From<EngineError> for Failure {
                 "`uspark auth login --token …` takes a token that is valid, `uspark auth status` says \
                  what this one is for; what is not sent is kept in .uspark"
             }
-            _ => "USPARK_LOG=debug shows what led to it",
+            EngineError::Journal(JournalError::Foreign { .. }) => OTHER_DIRECTORY,
+            EngineError::Disk(DiskError::Io { source, .. }) => place_hint(source).unwrap_or(LOG),
+            _ => LOG,
         };
         Self::of(&error).hint(hint)
     }
@@ -250,7 +271,6 @@ impl From<CommandError> for Failure {
 mod tests {
     use super::super::args::Cli;
     use super::*;
-    use crate::disk::DiskError;
 
     #[test]
     fn the_thing_the_cause_and_the_next_step_have_a_line_each() {
@@ -276,6 +296,31 @@ mod tests {
             source: io::Error::from_raw_os_error(20),
         }));
         assert_eq!(failure.lines().matches("Not a directory").count(), 1);
+    }
+
+    #[test]
+    fn a_workspace_that_cannot_be_used_says_what_to_do_about_it() {
+        let disk = |kind: io::ErrorKind| {
+            EngineError::Disk(DiskError::Io {
+                action: "create",
+                path: "/w/.uspark".into(),
+                source: kind.into(),
+            })
+        };
+        let foreign = EngineError::Journal(JournalError::Foreign {
+            project: "p".into(),
+            server: "http://h".into(),
+        });
+        for (error, hint) in [
+            (foreign, "use another directory; or, to start anew"),
+            (disk(io::ErrorKind::PermissionDenied), "check who owns it"),
+            (disk(io::ErrorKind::ReadOnlyFilesystem), "can be written to"),
+            (disk(io::ErrorKind::NotADirectory), "move it away"),
+            (disk(io::ErrorKind::Other), "USPARK_LOG=debug"),
+        ] {
+            let said = Failure::from(error).hint.unwrap();
+            assert!(said.contains(hint), "{said}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use uspark_shared::id::ProjectId;
 
 use super::args;
-use super::failure::Failure;
+use super::failure::{Failure, OTHER_DIRECTORY};
 use crate::api::{Api, ApiError};
 use crate::config::user::Credentials;
 use crate::config::workspace::Mirror;
@@ -174,7 +174,7 @@ fn find_root(
         None if project_is_named => current.to_owned(),
         None => nearest_workspace(current)?,
     };
-    if missing == Missing::IsMade {
+    if missing == Missing::IsMade && !root.exists() {
         make_directory(&root)?;
     }
     let found = root.canonicalize().map_err(|error| {
@@ -218,7 +218,7 @@ fn choose_project(
             "{} mirrors the project `{kept}`, not `{named}`",
             root.display()
         ))
-        .hint("use another directory; or, to start anew here, remove its .uspark first")),
+        .hint(OTHER_DIRECTORY)),
         (Some(project), _) | (None, Some(project)) => Ok(project.clone()),
     }
 }
@@ -282,12 +282,12 @@ mod tests {
         assert_eq!(find("new/w", Missing::IsAnError).unwrap_err().exit, 2);
         assert_eq!(find("new/w", Missing::IsMade), Ok(current.join("new/w")));
         std::fs::write(current.join("file"), "").unwrap();
-        assert!(
-            find("file", Missing::IsAnError)
-                .unwrap_err()
-                .message
-                .contains("no directory")
-        );
+        for missing in [Missing::IsAnError, Missing::IsMade] {
+            let failure = find("file", missing).unwrap_err();
+            assert_eq!(failure.exit, 2);
+            assert!(failure.message.contains("file is no directory"));
+            assert!(failure.hint.unwrap().contains("--workspace"));
+        }
         assert!(find("file/w", Missing::IsMade).is_err());
     }
 }
