@@ -152,3 +152,25 @@ fn a_directory_that_may_not_be_written_to_gets_a_hint_that_helps() {
     );
     assert!(ended.stderr.contains("hint: check who owns it"), "{ended}");
 }
+
+#[test]
+fn a_file_that_cannot_be_read_fails_the_last_sync_and_the_rest_is_synced() {
+    let server = Server::start();
+    let project = server.project();
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    workspace.write("secret.env", "mine\n");
+    let nobody = std::fs::Permissions::from_mode(0o000);
+    std::fs::set_permissions(workspace.path("secret.env"), nobody).unwrap();
+    for (arguments, file) in [
+        (&["run", "--", "sh", "-c", "echo 1 > one"][..], "one"),
+        (&["watch-claude"], "two"),
+    ] {
+        workspace.write(file, "1\n");
+        let command = workspace.uspark(arguments);
+        let mut command = as_ordinary_user(command, workspace.outside());
+        let ended = Running::start(&mut command).wait().expect_code(1);
+        let error = "error: cannot sync secret.env: cannot be read: permission denied\nhint: give";
+        assert!(ended.stderr.contains(error), "{ended}");
+        assert_eq!(project.text(file).unwrap(), "1\n");
+    }
+}
