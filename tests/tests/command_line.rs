@@ -174,3 +174,25 @@ fn a_file_that_cannot_be_read_fails_the_last_sync_and_the_rest_is_synced() {
         assert_eq!(project.text(file).unwrap(), "1\n");
     }
 }
+
+#[test]
+fn a_workspace_of_another_server_is_told_apart_and_what_to_do_is_said() {
+    let (server, other) = (Server::start(), Server::start());
+    let project = server.project();
+    let workspace = Workspace::new(&project);
+    let id = ["--project-id", &project.id];
+    workspace.run(&["pull", id[0], id[1]]).expect_code(0);
+    let wanted = json!({"id": project.id});
+    other.curl("/api/projects").json(&wanted).expect(201);
+    let wanted = json!({"project": project.id, "access": "write", "expiresIn": 3600});
+    let token = other.curl("/api/tokens").json(&wanted).expect(201).json();
+    let token = token["token"].as_str().unwrap();
+    let there = ["push", "--server", &other.url, "--token", token];
+    let ended = workspace.run(&there).expect_code(1);
+    let said = format!("belongs to project `{}` on {}", project.id, project.url);
+    assert!(ended.stderr.contains(&said), "{ended}");
+    assert!(
+        ended.stderr.contains("hint: use another directory"),
+        "{ended}"
+    );
+}
