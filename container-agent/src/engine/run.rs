@@ -235,8 +235,9 @@ impl Engine {
             WatchEvent::ListingBegan => self.unseen.clear(),
             WatchEvent::ListingEnded => {
                 self.listed = true;
-                // What is known and was not listed may be gone.
-                let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+                // What is known and was not listed may be gone; so may what is on its way.
+                let works = self.works.iter().map(|(path, _)| path);
+                let known: Vec<FilePath> = self.agreed.paths().chain(works).cloned().collect();
                 let by_call = self.tools.may_delete();
                 for path in known {
                     self.mark(&path, Urgency::Soon);
