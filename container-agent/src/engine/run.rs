@@ -302,7 +302,7 @@ impl Engine {
         self.works.run_timers(now);
         let stuck = self.stuck.as_ref().is_some_and(|(_, until)| now < *until);
         if stuck {
-            return;
+            return self.expire_barriers(now);
         }
         for _ in 0..STEPS_PER_TURN {
             match self.works.next_ready() {
@@ -322,7 +322,7 @@ impl Engine {
             self.deleted_by(last);
         }
         if !self.commit(now) {
-            return;
+            return self.expire_barriers(now);
         }
         self.jobs.start();
         self.check_barriers();
