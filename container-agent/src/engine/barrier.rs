@@ -180,6 +180,16 @@ impl Engine {
         }
     }
 
+    /// Answers those whose time is over; nothing else can be said while the journal is not written.
+    pub(super) fn expire_barriers(&mut self, now: Instant) {
+        let is_over = |barrier: &mut Barrier| barrier.deadline <= now;
+        let over: Vec<Barrier> = self.barriers.extract_if(.., is_over).collect();
+        for barrier in over {
+            let report = self.report_of(barrier.scope());
+            barrier.answer(report);
+        }
+    }
+
     /// How many updates before a place in line are not acknowledged. A pull sends none.
     fn owed_before(&self, seq: u64) -> usize {
         match self.config.direction {

@@ -235,8 +235,9 @@ impl Engine {
             WatchEvent::ListingBegan => self.unseen.clear(),
             WatchEvent::ListingEnded => {
                 self.listed = true;
-                // What is known and was not listed may be gone.
-                let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+                // What is known and was not listed may be gone; so may what is on its way.
+                let works = self.works.iter().map(|(path, _)| path);
+                let known: Vec<FilePath> = self.agreed.paths().chain(works).cloned().collect();
                 let by_call = self.tools.may_delete();
                 for path in known {
                     self.mark(&path, Urgency::Soon);
@@ -301,7 +302,7 @@ impl Engine {
         self.works.run_timers(now);
         let stuck = self.stuck.as_ref().is_some_and(|(_, until)| now < *until);
         if stuck {
-            return;
+            return self.expire_barriers(now);
         }
         for _ in 0..STEPS_PER_TURN {
             match self.works.next_ready() {
@@ -321,7 +322,7 @@ impl Engine {
             self.deleted_by(last);
         }
         if !self.commit(now) {
-            return;
+            return self.expire_barriers(now);
         }
         self.jobs.start();
         self.check_barriers();

@@ -34,6 +34,10 @@ impl Engine {
         let base = self.agreed.get(path).cloned();
         let entry = self.project.entries.get(path).cloned();
         if base.is_none() && entry.is_none() {
+            if view.disk == Disk::Absent {
+                // It came and went before anybody else knew of it: its directory may be empty now.
+                self.mark_emptied(path, path);
+            }
             let ignored = self.works.get(path).is_some_and(|work| work.ignored);
             if ignored || self.is_rename(path, &view) {
                 if ignored {

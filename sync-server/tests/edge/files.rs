@@ -70,6 +70,28 @@ async fn a_file_is_written_read_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_moved_aside_by_a_put() {
+    let (_server, client) = server_and_client().await;
+    let file = |path: &str| format!("/api/projects/p/files/{path}");
+    client.put(&file("src/main.rs")).bytes("x").await;
+    for (path, why) in [
+        ("src", "`src` is a directory"),
+        ("src/main.rs/x", "`src/main.rs` is a file"),
+        ("src/Main.rs", "`src/main.rs`, which exists"),
+    ] {
+        let refused = client.put(&file(path)).bytes("y").await;
+        assert_eq!(refused.status, 409, "{refused:?}");
+        let detail = refused.value()["detail"].to_string();
+        assert!(detail.contains(why), "{detail}");
+    }
+    let manifest = client
+        .get("/api/projects/p")
+        .header("accept", "application/json");
+    let files = manifest.send().await.value()["files"].clone();
+    assert_eq!(files.as_object().unwrap().len(), 1, "{files}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_who_began_with_one_version_both_keep_what_they_wrote() {
     let (_server, client) = server_and_client().await;
     let file = "/api/projects/p/files/a.txt";

@@ -102,6 +102,28 @@ fn a_full_disk_under_the_workspace() {
 }
 
 #[test]
+fn a_disk_too_full_for_the_journal() {
+    let Some(unshare) = private_mounts_or_reason() else {
+        return;
+    };
+    let server = Server::start();
+    let project = server.project();
+    for number in 0..8u8 {
+        project.put(&format!("{number}.bin"), vec![0xff - number; 500_000]);
+    }
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    let script = "mount -t tmpfs -o size=3m none $PWD && cd $PWD || exit 99
+                  timeout 20 uspark pull --project-id $PROJECT_ID --sync-timeout 2; code=$?
+                  timeout 20 uspark run --project-id $PROJECT_ID --sync-timeout 2 -- true; echo $?
+                  exit $code";
+    let ended = Running::start(&mut under(unshare, &workspace.bash(script)))
+        .wait()
+        .expect_code(1);
+    assert!(ended.text().ends_with("\n1\n"), "{ended}");
+    assert!(ended.stderr.contains("hint:"), "{ended}");
+}
+
+#[test]
 fn a_full_disk_under_the_server() {
     let Some(unshare) = private_mounts_or_reason() else {
         return;

@@ -101,6 +101,14 @@ impl Owner {
         who: Attribution,
         reply: Reply<Patched>,
     ) {
+        let last = self.log.last_seq();
+        if let PutBase::Version(version) = base
+            && version > last
+        {
+            let why = format!("there is no X-Version {version} yet: the project is at {last}");
+            let _ = reply.send(Err(Refusal::Malformed(why)));
+            return;
+        }
         let (pending, ack) = Pending::new(reply);
         let author = Author {
             who: &who,
@@ -135,7 +143,8 @@ impl Owner {
         reply: Reply<FileView>,
     ) {
         let entry = self.tree.get(&path).cloned();
-        if let Err(refusal) = self.may_put(&path, base) {
+        let may = self.may_put(&path, base);
+        if let Err(refusal) = may.and_then(|()| self.has_room(&path)) {
             let _ = reply.send(Err(refusal));
             return;
         }
@@ -250,6 +259,24 @@ impl Owner {
                 (Ok(_), None) => {}
             }
         });
+    }
+
+    /// Whether a file can be at a path: what is in its way would be moved aside, or the file would.
+    fn has_room(&self, path: &FilePath) -> Result<(), Refusal> {
+        let why = if self.tree.has_below(path) {
+            format!("`{path}` is a directory")
+        } else if let Some(Entry::Dir | Entry::Link { .. }) = self.tree.get(path) {
+            format!("`{path}` is a link or a directory")
+        } else if let Some(above) = self.tree.above(path)
+            && !matches!(self.tree.get(&above), Some(Entry::Dir))
+        {
+            format!("`{above}` is a file: nothing can be below it")
+        } else if let Some(other) = self.tree.collides_with(path) {
+            format!("some file systems take `{path}` for `{other}`, which exists")
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::NoFile(why))
     }
 
     /// Whether what is at a path now is what new bytes for it were made from.

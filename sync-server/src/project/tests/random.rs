@@ -133,9 +133,11 @@ async fn step(server: &Server, agents: &mut [Agent], dice: &mut Dice, drawn: &mu
             let content = format!("put {}{}", dice.roll(4), ["\n", "\0"][dice.roll(2)]);
             let view = server.put(at, &content, PutBase::Current).await;
             let hash = BlobHash::of(content.as_bytes());
-            // Unless it had to give way at once.
-            let is_there = |view: FileView| view.file.hash == Some(hash);
-            assert!(view.is_ok_and(is_there) || !server.files().await.contains_key(at));
+            match view {
+                Ok(view) => assert_eq!(view.file.hash, Some(hash)),
+                // Something is in the way, and stays.
+                Err(refusal) => assert!(matches!(refusal, Refusal::NoFile(_)), "{refusal}"),
+            }
         }
     }
 }
