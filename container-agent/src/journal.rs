@@ -29,6 +29,13 @@ use crate::disk::swap::TempName;
 /// Raised when the tables change; an older agent then refuses, a newer one converts.
 const FORMAT: i64 = 2;
 
+/// Texts whose deletion here the server has not confirmed: new in format 2.
+const WITHDRAWN: &str = "
+    CREATE TABLE withdrawn (
+        doc TEXT PRIMARY KEY, path TEXT NOT NULL, entry TEXT NOT NULL, deleted BLOB, settled BLOB
+    ) WITHOUT ROWID;
+";
+
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE base (
@@ -143,6 +150,21 @@ impl StatePart {
     }
 }
 
+/// A text that was deleted here, until the server has said what it was by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Where it was.
+    pub path: FilePath,
+    /// Its entry.
+    pub entry: Entry,
+    /// Its document.
+    pub doc: DocId,
+    /// The content that was deleted.
+    pub deleted: Option<BlobHash>,
+    /// The content that was settled before.
+    pub settled: Option<BlobHash>,
+}
+
 /// One thing to remember or to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -168,6 +190,10 @@ pub enum Record {
     NoIntent(FilePath),
     /// The project document was received once in full.
     Received,
+    /// A text was deleted here.
+    Withdrawn(Withdrawn),
+    /// What came of a deletion is known.
+    Confirmed(DocId),
 }
 
 /// The open journal.
@@ -189,6 +215,8 @@ pub struct Remembered {
     pub next_seq: u64,
     /// Whether the project document was ever received in full.
     pub received: bool,
+    /// Texts whose deletion was not confirmed.
+    pub withdrawn: Vec<Withdrawn>,
 }
 
 impl Journal {
@@ -206,14 +234,14 @@ impl Journal {
         let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match format {
             0 => {
-                let make = format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
+                let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
+                let make = format!("BEGIN; {TABLES} {WITHDRAWN} {set}");
                 db.execute_batch(&make)?;
             }
             1 => {
-                let convert = "BEGIN; ALTER TABLE state ADD written_back INTEGER;";
-                db.execute_batch(&format!(
-                    "{convert} PRAGMA user_version = {FORMAT}; COMMIT;"
-                ))?;
+                let column = "ALTER TABLE state ADD written_back INTEGER;";
+                let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
+                db.execute_batch(&format!("BEGIN; {column} {WITHDRAWN} {set}"))?;
             }
             FORMAT => {}
             _ => return Err(JournalError::Newer),
@@ -328,6 +356,13 @@ impl Journal {
             let outgoing = (seq as u64, document_of(&document)?);
             remembered.unacknowledged.push(outgoing);
         }
+        let mut statement = self
+            .db
+            .prepare("SELECT doc, path, entry, deleted, settled FROM withdrawn")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            remembered.withdrawn.push(withdrawn(row)?);
+        }
         let last = remembered.unacknowledged.last();
         remembered.next_seq = last.map_or(1, |(seq, _)| seq + 1);
         Ok(remembered)
@@ -387,6 +422,17 @@ fn write(db: &Connection, record: &Record) -> Result<(), rusqlite::Error> {
             ],
         ),
         Record::NoIntent(path) => run("DELETE FROM intent WHERE path = ?", &[&path.as_str()]),
+        Record::Withdrawn(withdrawn) => run(
+            "INSERT OR REPLACE INTO withdrawn VALUES (?, ?, ?, ?, ?)",
+            &[
+                &withdrawn.doc.as_str(),
+                &withdrawn.path.as_str(),
+                &withdrawn.entry.to_json().to_string(),
+                &withdrawn.deleted.map(|hash| hash.as_bytes().to_vec()),
+                &withdrawn.settled.map(|hash| hash.as_bytes().to_vec()),
+            ],
+        ),
+        Record::Confirmed(doc) => run("DELETE FROM withdrawn WHERE doc = ?", &[&doc.as_str()]),
         Record::Received => run("INSERT OR REPLACE INTO meta VALUES ('received', '1')", &[]),
     }
 }
@@ -405,6 +451,18 @@ fn base(row: &Row<'_>) -> Result<(FilePath, Base), JournalError> {
     };
     let path = path.parse().map_err(|_| damaged("the name"))?;
     Ok((path, base))
+}
+
+fn withdrawn(row: &Row<'_>) -> Result<Withdrawn, JournalError> {
+    let (doc, path, entry): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let json = serde_json::from_str(&entry).map_err(damage)?;
+    Ok(Withdrawn {
+        path: path.parse().map_err(damage)?,
+        entry: Entry::from_json(&json).map_err(damage)?,
+        doc: doc.parse().map_err(damage)?,
+        deleted: hash(row.get(3)?)?,
+        settled: hash(row.get(4)?)?,
+    })
 }
 
 fn intent(row: &Row<'_>) -> Result<Intent, JournalError> {
@@ -576,7 +634,8 @@ mod tests {
         let path = dir.path().join("j.db");
         let (mut journal, _) = open(&path);
         journal.write(&[Record::State(None, vec![1])]).unwrap();
-        let older = "ALTER TABLE state DROP written_back; PRAGMA user_version = 1;";
+        let older = "ALTER TABLE state DROP written_back; DROP TABLE withdrawn; \
+                     PRAGMA user_version = 1;";
         journal.db.execute_batch(older).unwrap();
         drop(journal);
         let (journal, _) = open(&path);

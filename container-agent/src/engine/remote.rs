@@ -223,7 +223,7 @@ impl Engine {
         if let Some(seq) = self.wire.acknowledged(document) {
             self.records.push(Record::Acknowledged(seq));
             if document.is_none() {
-                self.confirmed(seq);
+                self.confirm_deletions();
             }
         }
     }
@@ -295,6 +295,7 @@ impl Engine {
         for path in waiting {
             self.replan(&path);
         }
+        self.confirm_deletions();
         (self.progress)(Progress::Connected);
     }
 

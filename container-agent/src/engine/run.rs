@@ -27,10 +27,9 @@ use super::report::{Conflict, LinkState, Report, Skipped, Status};
 use super::texts::{Pasts, TextDocument};
 use super::tools::Tools;
 use super::wire::Wire;
-use super::withdrawn::Withdrawn;
 use super::work::{Trouble, Works};
 use crate::disk::state::StateDir;
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Record, Withdrawn};
 use crate::link::LinkEvent;
 use crate::watch::{Urgency, WatchEvent, Watcher};
 
@@ -106,8 +105,9 @@ pub(super) struct Engine {
     pub texts: HashMap<DocId, TextDocument>,
     /// What was on disk a moment ago of documents that no longer are.
     pub departed: HashMap<DocId, Pasts>,
-    /// Texts whose deletion the server has not confirmed yet.
-    pub withdrawn: Vec<Withdrawn>,
+    /// Texts whose deletion the server has not confirmed yet, and the place in line of the update
+    /// that deletes them, once that is made.
+    pub withdrawn: Vec<(Option<u64>, Withdrawn)>,
     /// Updates of documents that are on disk and not loaded.
     pub inbox: HashMap<DocId, Vec<Vec<u8>>>,
     /// Documents of which updates may have been missed: only an exchange tells.

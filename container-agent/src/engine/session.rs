@@ -152,6 +152,10 @@ impl Session {
         );
         let now = Instant::now();
         let knows_project = remembered.received;
+        // Whichever of what is owed deletes them.
+        let last = remembered.next_seq.saturating_sub(1);
+        let withdrawn = remembered.withdrawn.into_iter();
+        let withdrawn = withdrawn.map(|withdrawn| (Some(last), withdrawn)).collect();
         let mut engine = Engine {
             wire: Wire::new(
                 config.project.clone(),
@@ -174,7 +178,7 @@ impl Session {
             guard: Guard::default(),
             texts: HashMap::new(),
             departed: HashMap::new(),
-            withdrawn: Vec::new(),
+            withdrawn,
             inbox: HashMap::new(),
             stale: HashSet::new(),
             exchange_line: VecDeque::new(),

@@ -513,6 +513,9 @@ async fn what_was_typed_into_a_file_that_is_deleted_unseen_lives() {
     while agent.handle.status().await.unacknowledged == 0 {
         assert!(Instant::now() < deadline, "the deletions are not made");
     }
+    // A killed session's successor asks what came of it too.
+    agent.kill().await;
+    let agent = place.start(&server, Direction::Both).await;
     server.set_away(false);
     eventually("the file to come back", || place.at("f").exists()).await;
     agent.equal().await;
