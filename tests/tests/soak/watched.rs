@@ -28,7 +28,9 @@ impl Watched {
         let server = Server::start();
         let project = server.project();
         let workspace = Workspace::new(&project);
-        let agent = workspace.start(&["watch", "--project-id", &project.id]);
+        // Whole trees go because a row means it.
+        let watch = ["watch", "--project-id", &project.id, "--allow-mass-delete"];
+        let agent = workspace.start(&watch);
         let watched = Self {
             project,
             workspace,
