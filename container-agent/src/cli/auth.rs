@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::args;
 use super::failure::Failure;
-use super::output::{Output, now_ms, span};
+use super::output::{Output, span};
 use super::place::{Connection, find_server};
 use crate::api::{Access, Api, TokenInfo};
+use crate::clock::now_ms;
 use crate::config::{Secret, UserConfig};
 
 /// Runs one of the `auth` commands.

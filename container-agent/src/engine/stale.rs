@@ -46,6 +46,9 @@ fn lines_tell(before: &str, after: &str, now: &str) -> Option<bool> {
             _ => clear = false,
         }
     }
+    if !changed || !clear {
+        return None;
+    }
     let brought = |line: &str| counts[line][0] < counts[line][1];
     let new = |line: &str| counts[line][2] > counts[line][0];
     let goes_on = |(old, new_lines): &(&str, &str)| {
@@ -57,7 +60,7 @@ fn lines_tell(before: &str, after: &str, now: &str) -> Option<bool> {
         })
     };
     let edited = replaced_lines(after, now).iter().any(goes_on);
-    (changed && clear && !edited).then_some(true)
+    (!edited).then_some(true)
 }
 
 /// Whether a line may be an edited version of another.

@@ -207,8 +207,10 @@ impl Engine {
             true => Writer::SawTheDisk,
             false => Writer::Unknown,
         };
+        let hash = BlobHash::of(text.as_bytes());
         let found = Found {
             text: &text,
+            hash,
             mtime_ns: view.print.map_or(0, |print| print.mtime_ns),
             writer,
         };
@@ -247,7 +249,7 @@ impl Engine {
             self.sent += 1;
             (self.progress)(Progress::Sent(path.clone()));
         }
-        let hash = Some(BlobHash::of(text.as_bytes()));
+        let hash = Some(hash);
         let print = view.print;
         self.agree(
             path,

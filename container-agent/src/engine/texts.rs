@@ -77,6 +77,8 @@ pub(super) enum Writer {
 pub(super) struct Found<'a> {
     /// The bytes.
     pub text: &'a str,
+    /// Their hash.
+    pub hash: BlobHash,
     /// When the file was written, as it says, in nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Who wrote it.
@@ -199,10 +201,10 @@ impl TextDocument {
     ) -> Result<Edited, ReplicaError> {
         let Found {
             text: bytes,
+            hash,
             mtime_ns,
             writer,
         } = found;
-        let hash = BlobHash::of(bytes.as_bytes());
         // With the same time it is the same file, moved there again.
         let merged = self.merged.take();
         let insists = merged.is_some_and(|(was, at)| was == hash && at != mtime_ns);
@@ -555,6 +557,7 @@ mod tests {
         static TIMES: AtomicI64 = AtomicI64::new(0);
         Found {
             text,
+            hash: BlobHash::of(text.as_bytes()),
             mtime_ns: TIMES.fetch_add(1, Ordering::Relaxed),
             writer,
         }

@@ -303,7 +303,12 @@ impl Engine {
         let Some(writing) = work.writing.take() else {
             return;
         };
-        if writing.intent && !matches!(result, Ok(PutResult::Swapped { .. })) {
+        // After an error nobody knows how far it came: what it displaced may wait for the next session.
+        let is_over = matches!(
+            result,
+            Ok(PutResult::Done(_) | PutResult::Changed | PutResult::Busy)
+        );
+        if writing.intent && is_over {
             self.records.push(Record::NoIntent(path.clone()));
         }
         match result {
@@ -537,7 +542,7 @@ impl Engine {
 
     /// What was on disk is gone, or not.
     pub(super) fn taken(&mut self, path: &FilePath, result: Result<TakeResult, DiskError>) {
-        if !matches!(result, Ok(TakeResult::Taken)) {
+        if matches!(result, Ok(TakeResult::Changed | TakeResult::Busy)) {
             self.records.push(Record::NoIntent(path.clone()));
         }
         let Some(temp) = self.works.get_mut(path).and_then(|work| work.taking.take()) else {

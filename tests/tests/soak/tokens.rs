@@ -314,7 +314,7 @@ fn disturb(sites: &mut [Site; 2], server: &mut Server, random: &mut Rng) -> usiz
 }
 
 fn pause(random: &mut Rng, most: u64) {
-    thread::sleep(Duration::from_millis(random.u64(..most)));
+    uspark_tests::pause(Duration::from_millis(random.u64(..most)));
 }
 
 /// A workspace and the agent on it.
