@@ -31,7 +31,7 @@ impl<T: Send + 'static> Pending<T> {
             let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
             let failed = || {
                 Err(Refusal::Unavailable(
-                    "the change could not be stored".into(),
+                    "the change, or one that the answer would show, could not be stored".into(),
                 ))
             };
             let answer = match answer {
