@@ -2,8 +2,8 @@
 //!
 //! Owns, per path, the *base*: what disk and project last agreed on; per document the state that
 //! is on disk (the shadow; for the project document, the replica) as updates to be merged; the
-//! *outbox*: own updates that the server has not acknowledged; and *intents*: replacements of
-//! files that had begun. Must not do: decide anything, or touch the workspace.
+//! *outbox*: own updates that the server has not acknowledged; and *intents*: replacements and
+//! renames of files that had begun. Must not do: decide anything, or touch the workspace.
 //!
 //! Invariants
 //! - What belongs together is written in one transaction: an own edit with its outbox row, a
@@ -29,11 +29,12 @@ use crate::disk::swap::TempName;
 /// Raised when the tables change; an older agent then refuses, a newer one converts.
 const FORMAT: i64 = 2;
 
-/// Texts whose deletion here the server has not confirmed: new in format 2.
-const WITHDRAWN: &str = "
+/// New in format 2: texts whose deletion here the server has not confirmed; renames that had begun.
+const TABLES_2: &str = "
     CREATE TABLE withdrawn (
         doc TEXT PRIMARY KEY, path TEXT NOT NULL, entry TEXT NOT NULL, deleted BLOB, settled BLOB
     ) WITHOUT ROWID;
+    CREATE TABLE renaming (origin TEXT PRIMARY KEY, target TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 const TABLES: &str = "
@@ -188,6 +189,10 @@ pub enum Record {
     Intent(Intent),
     /// A replacement is over.
     NoIntent(FilePath),
+    /// A file is about to be renamed from the first path to the second.
+    Renaming(FilePath, FilePath),
+    /// The renaming of what was at this path is over.
+    NotRenaming(FilePath),
     /// The project document was received once in full.
     Received,
     /// A text was deleted here.
@@ -209,6 +214,8 @@ pub struct Remembered {
     pub bases: Vec<(FilePath, Base)>,
     /// Replacements that had begun.
     pub intents: Vec<Intent>,
+    /// Renames that had begun, from where to where.
+    pub renaming: Vec<(FilePath, FilePath)>,
     /// Place in line and document of every update not acknowledged, oldest first.
     pub unacknowledged: Vec<(u64, Document)>,
     /// The next free place in line.
@@ -235,13 +242,13 @@ impl Journal {
         match format {
             0 => {
                 let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
-                let make = format!("BEGIN; {TABLES} {WITHDRAWN} {set}");
+                let make = format!("BEGIN; {TABLES} {TABLES_2} {set}");
                 db.execute_batch(&make)?;
             }
             1 => {
                 let column = "ALTER TABLE state ADD written_back INTEGER;";
                 let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
-                db.execute_batch(&format!("BEGIN; {column} {WITHDRAWN} {set}"))?;
+                db.execute_batch(&format!("BEGIN; {column} {TABLES_2} {set}"))?;
             }
             FORMAT => {}
             _ => return Err(JournalError::Newer),
@@ -347,6 +354,13 @@ impl Journal {
         while let Some(row) = rows.next()? {
             remembered.intents.push(intent(row)?);
         }
+        let mut statement = self.db.prepare("SELECT origin, target FROM renaming")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (from, to): (String, String) = (row.get(0)?, row.get(1)?);
+            let renaming = (from.parse().map_err(damage)?, to.parse().map_err(damage)?);
+            remembered.renaming.push(renaming);
+        }
         let mut statement = self
             .db
             .prepare("SELECT seq, doc FROM outbox ORDER BY seq")?;
@@ -433,6 +447,13 @@ fn write(db: &Connection, record: &Record) -> Result<(), rusqlite::Error> {
             ],
         ),
         Record::Confirmed(doc) => run("DELETE FROM withdrawn WHERE doc = ?", &[&doc.as_str()]),
+        Record::Renaming(from, to) => run(
+            "INSERT OR REPLACE INTO renaming VALUES (?, ?)",
+            &[&from.as_str(), &to.as_str()],
+        ),
+        Record::NotRenaming(from) => {
+            run("DELETE FROM renaming WHERE origin = ?", &[&from.as_str()])
+        }
         Record::Received => run("INSERT OR REPLACE INTO meta VALUES ('received', '1')", &[]),
     }
 }
@@ -634,7 +655,7 @@ mod tests {
         let path = dir.path().join("j.db");
         let (mut journal, _) = open(&path);
         journal.write(&[Record::State(None, vec![1])]).unwrap();
-        let older = "ALTER TABLE state DROP written_back; DROP TABLE withdrawn; \
+        let older = "ALTER TABLE state DROP written_back; DROP TABLE withdrawn; DROP TABLE renaming; \
                      PRAGMA user_version = 1;";
         journal.db.execute_batch(older).unwrap();
         drop(journal);

@@ -10,7 +10,7 @@ use uspark_shared::schema::Entry;
 
 use super::jobs::{Fetched, Transfer};
 use super::run::{Again, Engine, chain};
-use super::texts::TextDocument;
+use super::texts::{Pasts, TextDocument};
 use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::watch::Urgency;
@@ -207,6 +207,15 @@ impl Engine {
         }
     }
 
+    /// Has the path of a document advanced, if something about it waits.
+    pub(super) fn mark_waiting(&mut self, doc: &DocId) {
+        if let Some(path) = self.project.docs.get(doc).cloned()
+            && self.works.get(&path).is_some_and(|work| !work.busy)
+        {
+            self.works.wake(&path);
+        }
+    }
+
     /// Asks the server for everything about a path's document. The path goes on when it has come.
     pub(super) fn exchange(&mut self, path: &FilePath, doc: &DocId) {
         if !self.texts.contains_key(doc) {
@@ -215,7 +224,8 @@ impl Engine {
                     return;
                 }
             } else if !self.load_from_journal(doc) {
-                let past = self.departed.remove(doc).unwrap_or_default();
+                let past = self.departed.remove(doc);
+                let past = past.or_else(|| self.past_of_seed(doc)).unwrap_or_default();
                 let empty = TextDocument::again(self.client, past);
                 self.loaded(doc, empty);
                 self.stale.insert(doc.clone());
@@ -290,8 +300,22 @@ impl Engine {
         self.trouble(path, why.to_owned(), Again::Later);
     }
 
+    /// Of a document that was never edited here: whoever writes there may have read its first content.
+    fn past_of_seed(&self, doc: &DocId) -> Option<Pasts> {
+        let path = self.project.docs.get(doc)?;
+        let Some(Entry::Text { seed, .. }) = self.project.entries.get(path) else {
+            return None;
+        };
+        let text = self.jobs.base(seed)?;
+        let document = TextDocument::from_seed(self.client, doc, seed, &text).ok()?;
+        Some(document.into_past(now_ms()))
+    }
+
     /// A document is no longer on disk.
     pub(super) fn forget_document(&mut self, doc: &DocId) {
+        if self.departed.len() < MAX_DEPARTED && !self.texts.contains_key(doc) {
+            self.load_from_journal(doc);
+        }
         let loaded = self.texts.remove(doc);
         let was_loaded = loaded.is_some();
         if let Some(document) = loaded {
@@ -360,5 +384,8 @@ impl Engine {
 
 /// Updates of a document's state that are remembered one by one before they become one.
 const COMPACT_AFTER: usize = 64;
+/// Documents that are gone from disk and were edited, of which it is remembered what they were a
+/// moment ago. Who removes more at once is not about to put them back.
+const MAX_DEPARTED: usize = 256;
 /// How long a document stays in memory without being used.
 const IDLE_SECONDS: u64 = 10;

@@ -209,6 +209,11 @@ impl Jobs {
         &self.tools.root
     }
 
+    /// A text that is kept as a document's first content.
+    pub fn base(&self, hash: &BlobHash) -> Option<String> {
+        self.tools.bases.get(hash)
+    }
+
     /// Takes a look in line.
     pub fn look(&mut self, look: Look) {
         self.looks.push_back(look);

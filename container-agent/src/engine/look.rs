@@ -42,6 +42,7 @@ impl Engine {
         if (ignored || is_temporary(path.name())) && !tracked {
             return;
         }
+        tracing::trace!(%path, ?urgency, ?moved_from, "dirty");
         let by = self.tools.author(&path);
         let by_named_call = self.tools.hold(&path);
         let by_call = self.tools.may_delete();
@@ -56,8 +57,13 @@ impl Engine {
         }
         // What was found out about its origin was about what was there before.
         work.origin = Origin::Unknown;
-        if moved_from.is_some() {
-            work.moved_from = moved_from;
+        if let Some(from) = moved_from {
+            // What is known under no name there came from where it was before, if it moved on at once.
+            let first = match self.agreed.get(&from) {
+                Some(_) => None,
+                None => self.works.is_no_move(&from),
+            };
+            self.works.came_from(&path, first.unwrap_or(from));
         }
     }
 

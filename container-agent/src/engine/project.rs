@@ -119,7 +119,12 @@ impl Project {
         self.replica.diff(state_vector)
     }
 
-    /// The whole document.
+    /// Whether updates wait for others that never came.
+    pub fn misses_updates(&self) -> bool {
+        self.replica.misses_updates()
+    }
+
+    /// The whole document, without what waits for others.
     pub fn state(&self) -> Vec<u8> {
         self.replica.state()
     }

@@ -7,9 +7,10 @@
 
 use uspark_shared::path::FilePath;
 
+use super::agreed::Agreed;
 use super::run::chain;
 use crate::clock::now_ms;
-use crate::disk::observe::Seen;
+use crate::disk::observe::{IfWritten, Seen};
 use crate::disk::{DiskError, Root};
 use crate::journal::{Base, Intent, Record};
 
@@ -19,6 +20,26 @@ pub(super) struct Recovery {
     pub records: Vec<Record>,
     /// The name for what was displaced; it is removed when there is none.
     kept: Option<FilePath>,
+}
+
+/// What is to be remembered of a rename that had begun: whether the file is at its new path.
+pub(super) fn renamed(
+    root: &Root,
+    (from, to): &(FilePath, FilePath),
+    agreed: &Agreed,
+) -> Result<Vec<Record>, DiskError> {
+    let mut records = vec![Record::NotRenaming(from.clone())];
+    let is_gone = root.observe(from, None, IfWritten::Read)? == Seen::Absent;
+    let came = root.observe(to, None, IfWritten::Read)? != Seen::Absent;
+    if let Some(base) = agreed.get(from)
+        && agreed.get(to).is_none()
+        && is_gone
+        && came
+    {
+        records.push(Record::NoBase(from.clone()));
+        records.push(Record::Base(to.clone(), base.clone()));
+    }
+    Ok(records)
 }
 
 /// Finds out how far an intent got.

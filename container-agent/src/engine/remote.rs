@@ -222,8 +222,11 @@ impl Engine {
         self.last_acknowledged = Some(SystemTime::now());
         if let Some(seq) = self.wire.acknowledged(document) {
             self.records.push(Record::Acknowledged(seq));
-            if document.is_none() {
-                self.confirm_deletions();
+            match document {
+                None => self.confirm_deletions(),
+                // A file that is gone waits for its last edits.
+                Some(doc) if !self.wire.owes(document) => self.mark_waiting(doc),
+                Some(_) => {}
             }
         }
     }

@@ -17,7 +17,7 @@ use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, T
 use super::guard::Guard;
 use super::jobs::{self, Jobs};
 use super::project::Project;
-use super::recover::recovery;
+use super::recover::{recovery, renamed};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::{Command, Engine, Sources, chain};
 use super::step::random;
@@ -415,7 +415,7 @@ impl Prepared {
             opened => opened?,
         };
         let client = ClientId::from_random(random());
-        if !remembered.intents.is_empty() {
+        if !(remembered.intents.is_empty() && remembered.renaming.is_empty()) {
             let agreed = Agreed::new(std::mem::take(&mut remembered.bases));
             for intent in std::mem::take(&mut remembered.intents) {
                 let base = agreed.get(&intent.path);
@@ -423,13 +423,16 @@ impl Prepared {
                 journal.write(&recovery.records)?;
                 recovery.clean_up(&root, &intent);
             }
+            for renaming in std::mem::take(&mut remembered.renaming) {
+                journal.write(&renamed(&root, &renaming, &agreed)?)?;
+            }
             drop(journal);
             (journal, remembered) = open()?;
         }
         let parts = journal.state(&None)?;
         let project = Project::from_updates(client, &parts)
             .map_err(|error| JournalError::Damaged(error.to_string()))?;
-        if parts.len() > COMPACT_AFTER {
+        if parts.len() > COMPACT_AFTER && !project.misses_updates() {
             let state = crate::journal::Record::WholeState(None, project.state());
             journal.write(&[state])?;
         }

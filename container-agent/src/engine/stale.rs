@@ -17,15 +17,13 @@ const TELLING: u32 = 4;
 
 /// Whether `now` takes back in full what made `after` of `before`.
 pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
-    match lines_tell(before, after, now) {
-        Some(told) => told,
-        None => letters_tell(before, after, now),
-    }
+    lines_tell(before, after, now)
+        .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
 }
 
 /// How many lines one of two texts has and the other has not, wherever they are.
 pub(super) fn lines_apart(one: &str, other: &str) -> usize {
-    let counts = count_lines([one, other]);
+    let counts = count([one, other], str::lines);
     counts
         .values()
         .map(|[one, other]| one.abs_diff(*other))
@@ -34,20 +32,9 @@ pub(super) fn lines_apart(one: &str, other: &str) -> usize {
 
 /// Decides by whole lines: none where a line was changed further, or is too common.
 fn lines_tell(before: &str, after: &str, now: &str) -> Option<bool> {
-    let counts = count_lines([before, after, now]);
-    let (mut changed, mut clear) = (false, true);
-    for (line, [before, after, now]) in &counts {
-        let is_telling = utf16_len(line.trim()) >= TELLING;
-        match (before < after, before > after) {
-            (true, _) if now <= before => changed = true,
-            (true, _) if is_telling => return Some(false),
-            (_, true) if now >= before => changed = true,
-            (false, false) => {}
-            _ => clear = false,
-        }
-    }
-    if !changed || !clear {
-        return None;
+    let counts = count([before, after, now], str::lines);
+    if !counts_tell(&counts)? {
+        return Some(false);
     }
     let brought = |line: &str| counts[line][0] < counts[line][1];
     let new = |line: &str| counts[line][2] > counts[line][0];
@@ -63,7 +50,37 @@ fn lines_tell(before: &str, after: &str, now: &str) -> Option<bool> {
     (!edited).then_some(true)
 }
 
-/// Whether a line may be an edited version of another.
+/// Whether words tell, where both changed a line; not where a word was changed further, or is too common.
+fn words_tell(before: &str, after: &str, now: &str) -> bool {
+    let counts = count([before, after, now], words);
+    if counts_tell(&counts) != Some(true) {
+        return false;
+    }
+    let mut brought = counts
+        .iter()
+        .filter(|(_, [before, after, _])| before < after);
+    let new = || counts.iter().filter(|(_, [before, _, now])| now > before);
+    !brought.any(|(old, _)| new().any(|(word, _)| is_like(old, word)))
+}
+
+/// Whether `now` has no more of what was brought, and all of what was removed; none when it has some, or
+/// what it has is too common.
+fn counts_tell(counts: &HashMap<&str, [usize; 3]>) -> Option<bool> {
+    let (mut changed, mut clear) = (false, true);
+    for (piece, [before, after, now]) in counts {
+        let is_telling = utf16_len(piece.trim()) >= TELLING;
+        match (before < after, before > after) {
+            (true, _) if now <= before => changed = true,
+            (true, _) if is_telling => return Some(false),
+            (_, true) if now >= before => changed = true,
+            (false, false) => {}
+            _ => clear = false,
+        }
+    }
+    (changed && clear).then_some(true)
+}
+
+/// Whether a line or a word may be an edited version of another.
 fn is_like(old: &str, new: &str) -> bool {
     let (old, new) = (old.trim(), new.trim());
     let prefix = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b);
@@ -74,14 +91,23 @@ fn is_like(old: &str, new: &str) -> bool {
         .take_while(|(a, b)| a == b);
     let shorter = old.len().min(new.len());
     let common = (prefix.count() + suffix.count()).min(shorter);
-    common >= TELLING as usize && 2 * common >= shorter
+    common >= TELLING as usize && 4 * common > 3 * shorter
 }
 
-fn count_lines<const N: usize>(texts: [&str; N]) -> HashMap<&str, [usize; N]> {
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_between = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
+    text.split(is_between).filter(|word| !word.is_empty())
+}
+
+/// How often each piece is in each text.
+fn count<'a, const N: usize, P: Iterator<Item = &'a str>>(
+    texts: [&'a str; N],
+    pieces: impl Fn(&'a str) -> P,
+) -> HashMap<&'a str, [usize; N]> {
     let mut counts = HashMap::new();
     for (at, text) in texts.into_iter().enumerate() {
-        for line in text.lines() {
-            counts.entry(line).or_insert([0; N])[at] += 1;
+        for piece in pieces(text) {
+            counts.entry(piece).or_insert([0; N])[at] += 1;
         }
     }
     counts
@@ -133,6 +159,8 @@ mod tests {
             "a\n<q1>\nb\n<q2>\n<q0>\nc\n",
             lines
         ));
+        // Words on one line, each brought by another.
+        assert!(takes_back("one;\n", "one;person-11;\n", "one;program-7;\n"));
         // A deletion is taken back by bringing the words again.
         assert!(takes_back(AFTER, BEFORE, &AFTER.replace("one", "eins")));
     }

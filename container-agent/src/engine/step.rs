@@ -16,6 +16,7 @@ use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
 use super::texts::{Edited, Found, Writer};
 use super::work::{Origin, View};
+use super::write::RENAME_STEP;
 use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::link::BlobError;
@@ -30,6 +31,10 @@ impl Engine {
         let deletion = self.take_deletion(path, now);
         if self.follows_rename(path, &view) {
             return;
+        }
+        if view.disk == Disk::Absent && self.works.moved_to(path).is_some() {
+            // It is the other end that tells what became of it.
+            return self.works.wake_at(now + RENAME_STEP, path);
         }
         let base = self.agreed.get(path).cloned();
         let entry = self.project.entries.get(path).cloned();
@@ -46,6 +51,7 @@ impl Engine {
                 return;
             }
         }
+        self.works.is_no_move(path);
         let text = entry.as_ref().and_then(|entry| self.current_text(entry));
         if let (None, Some(entry), Disk::File { hash, .. }) = (&base, &entry, &view.disk)
             && matches!(entry, Entry::Text { seed, .. } if seed == hash)
@@ -75,7 +81,7 @@ impl Engine {
                 let gone = |engine: &mut Self| {
                     engine.is_gone(path, now) && engine.may_delete(path, Side::Workspace, deletion)
                 };
-                if replaced || gone(self) {
+                if (replaced || gone(self)) && !self.is_being_edited(path) {
                     self.withdraw(path);
                 }
             }
@@ -328,6 +334,9 @@ impl Engine {
             self.skipped.insert(path.clone(), why.to_string());
             return self.settle(path);
         }
+        if self.is_being_edited(path) {
+            return;
+        }
         self.set_entry(path, entry.clone(), by);
         self.agree(
             path,
@@ -337,7 +346,6 @@ impl Engine {
                 print: view.print,
             },
         );
-        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::Sent(path.clone()));
         self.replan(path);
@@ -401,11 +409,10 @@ impl Engine {
     /// The project's entry goes.
     fn withdraw(&mut self, path: &FilePath) {
         let by = self.works.get(path).and_then(|work| work.by.clone());
-        let base = self.agreed.get(path).cloned();
-        self.expect_confirmation(path, base.as_ref().and_then(|base| base.hash));
+        let deleted = self.agreed.get(path).and_then(|base| base.hash);
+        self.expect_confirmation(path, deleted);
         self.project.remove(path, by);
         self.disagree(path);
-        self.abandon(base);
         self.sent += 1;
         (self.progress)(Progress::RemovedThere(path.clone()));
         self.mark_emptied(path, path);
@@ -423,18 +430,12 @@ impl Engine {
         }
     }
 
-    /// What was agreed was taken out of the project here. Edits of its document that were made
-    /// before and not sent yet are given up: the server would take them for newer ones, and bring
-    /// the file back.
-    fn abandon(&mut self, base: Option<Base>) {
-        let Some(doc) = base.as_ref().and_then(|base| base.entry.doc()) else {
-            return;
-        };
-        if !self.project.docs.contains_key(doc) && self.agreed.at_doc(doc).is_none() {
-            let given_up = self.wire.abandon(&Some(doc.clone()));
-            self.records
-                .extend(given_up.into_iter().map(Record::Acknowledged));
-        }
+    /// Whether edits of the text that the project has at a path are on their way to the server. It is
+    /// taken out only after they are there: the server would take them for newer ones, and bring the
+    /// file back. Their acknowledgement has the path planned again.
+    fn is_being_edited(&self, path: &FilePath) -> bool {
+        let doc = self.project.entries.get(path).and_then(Entry::doc);
+        doc.is_some_and(|doc| self.wire.owes(&Some(doc.clone())))
     }
 
     /// Whether a new path is an old one renamed, or that is being asked.
@@ -448,8 +449,11 @@ impl Engine {
         let Some(work) = self.works.get_mut(path) else {
             return false;
         };
-        let hinted = work.moved_from.as_ref();
-        let Some(from) = self.agreed.at_inode(print.dev, print.ino).cloned() else {
+        // Whoever saves by a rename gives a path another inode before anybody has looked.
+        let hinted = work.moved_from.clone();
+        let hinted = hinted.filter(|from| self.agreed.get(from).is_some());
+        let at_inode = || self.agreed.at_inode(print.dev, print.ino).cloned();
+        let Some(from) = hinted.clone().or_else(at_inode) else {
             return false;
         };
         let Some(base) = self.agreed.get(&from).cloned() else {
@@ -475,7 +479,7 @@ impl Engine {
             }
             _ => false,
         };
-        if !same_kind || !(same_content || hinted == Some(&from)) {
+        if !same_kind || !(same_content || hinted.as_ref() == Some(&from)) {
             return false;
         }
         if self.works.get(&from).is_some_and(|work| work.busy) {
@@ -503,6 +507,7 @@ impl Engine {
 
     /// The project's entry moves, and its document with it.
     fn rename_there(&mut self, from: &FilePath, to: &FilePath, base: Base) {
+        tracing::debug!(%from, %to, "moved in the workspace");
         let by = self.works.get(to).and_then(|work| work.by.clone());
         let entry = self.project.entries.get(from).cloned();
         self.agreed.remove(from);

@@ -199,16 +199,14 @@ impl Wire {
         }
     }
 
-    /// Gives up what a document has to send: gives the updates that are no longer owed. Those under
-    /// way may arrive, and are not sent again.
-    pub fn abandon(&mut self, document: &Document) -> Vec<u64> {
-        self.waiting.remove(document);
-        let of_document = self.unacknowledged.extract_if(.., |_, of| of == document);
-        let abandoned: Vec<u64> = of_document.map(|(seq, _)| seq).collect();
-        for seq in &abandoned {
-            self.fresh.remove(seq);
-        }
-        abandoned
+    /// Whether updates of a document are not acknowledged.
+    pub fn owes(&self, document: &Document) -> bool {
+        let is_update = |sent: &Sent| matches!(sent, Sent::Update(..));
+        let under_way = self.channels.get(document);
+        self.waiting
+            .get(document)
+            .is_some_and(|line| !line.is_empty())
+            || under_way.is_some_and(|channel| channel.sent.iter().any(is_update))
     }
 
     /// A document was closed, by whichever side. What it has under way will be sent again.
@@ -454,23 +452,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_abandoned_is_neither_owed_nor_sent_again() {
+    fn what_is_owed_is_owed_until_it_is_acknowledged() {
         let (mut wire, _lost) = wire();
         let doc: Document = Some("d".parse().unwrap());
         wire.outgoing(doc.clone(), vec![1], None);
+        wire.outgoing(doc.clone(), vec![2], None);
+        assert!(wire.owes(&doc) && !wire.owes(&None));
         wire.send_waiting(none).unwrap();
         wire.opened(&doc);
         wire.send_waiting(none).unwrap();
-        wire.outgoing(doc.clone(), vec![2], None);
-        wire.outgoing(None, vec![3], None);
-        assert_eq!(wire.abandon(&doc), [1, 2]);
-        let (sender, mut frames) = channel(64);
+        wire.acknowledged(&doc);
+        assert!(wire.owes(&doc));
+        let (sender, _frames) = channel(64);
         wire.up(sender);
-        wire.opened(&None);
+        assert!(wire.owes(&doc));
         wire.send_waiting(none).unwrap();
-        wire.flush();
-        assert_eq!(shown(&mut frames), ["p auth", "p [3]"]);
-        assert_eq!(wire.unacknowledged().keys().collect::<Vec<_>>(), [&3]);
+        wire.opened(&doc);
+        wire.send_waiting(none).unwrap();
+        wire.acknowledged(&doc);
+        assert!(!wire.owes(&doc));
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub(super) struct Works {
     timers: BTreeSet<(Instant, FilePath)>,
     /// Paths that are not tried again before something changes; more than those that still are.
     given_up: BTreeSet<FilePath>,
+    /// Where the kernel says files went, by where they were, until that is decided.
+    moved: HashMap<FilePath, FilePath>,
     marks: u64,
 }
 
@@ -175,6 +177,32 @@ impl Works {
         }
         self.wake(path);
         self.works.get_mut(path).expect("it was just marked")
+    }
+
+    /// The kernel says that what is at `path` came from `from`.
+    pub fn came_from(&mut self, path: &FilePath, from: FilePath) {
+        self.is_no_move(path);
+        if from != *path
+            && let Some(work) = self.works.get_mut(path)
+        {
+            work.moved_from = Some(from.clone());
+            self.moved.insert(from, path.clone());
+        }
+    }
+
+    /// What is at `path` is not taken for something moved there, or not any more. Gives from where.
+    pub fn is_no_move(&mut self, path: &FilePath) -> Option<FilePath> {
+        let from = self.works.get_mut(path)?.moved_from.take()?;
+        self.moved.remove(&from);
+        Some(from)
+    }
+
+    /// Where the file of this path went, as far as the kernel says and nobody has found out yet.
+    pub fn moved_to(&self, from: &FilePath) -> Option<&FilePath> {
+        let to = self.moved.get(from)?;
+        let is_open =
+            |work: &Work| work.moved_from.as_ref() == Some(from) && work.trouble.is_none();
+        self.works.get(to).is_some_and(is_open).then_some(to)
     }
 
     /// What was marked belongs to what `cause` is worked on for: whoever waits for that, waits.
@@ -276,7 +304,7 @@ impl Works {
         };
         work.busy = false;
         if work.dirty == work.seen {
-            self.works.remove(path);
+            self.drop(path);
             return true;
         }
         work.since = work.seen + 1;
@@ -289,6 +317,7 @@ impl Works {
 
     /// The path is nothing to this session.
     pub fn drop(&mut self, path: &FilePath) {
+        self.is_no_move(path);
         self.works.remove(path);
     }
 

@@ -27,7 +27,7 @@ use crate::journal::{Base, Intent, Record};
 use crate::watch::Urgency;
 
 /// How long the two ends of a rename wait for each other before one looks again.
-const RENAME_STEP: Duration = Duration::from_millis(10);
+pub(super) const RENAME_STEP: Duration = Duration::from_millis(10);
 
 /// What is to be written, once it is all there.
 struct Ready {
@@ -656,8 +656,12 @@ impl Engine {
                     self.works.wake_at(Instant::now() + RENAME_STEP, path);
                     return true;
                 }
+                tracing::debug!(%from, to = %path, "moved in the project");
                 self.busy(path);
                 self.busy(&from);
+                // What a killed session renamed was not renamed by somebody here.
+                let record = Record::Renaming(from.clone(), path.clone());
+                self.records.push(record);
                 self.jobs.disk(DiskJob::Rename {
                     from,
                     to: path.clone(),
@@ -700,6 +704,7 @@ impl Engine {
         if let Err(error) = &result {
             self.note(chain(error));
         }
+        self.records.push(Record::NotRenaming(from.clone()));
         if matches!(result, Ok(true)) {
             if let Some(base) = self.agreed.remove(from) {
                 self.records.push(Record::NoBase(from.clone()));

@@ -323,6 +323,9 @@ mod tests {
         );
         let kept = project(3);
         kept.apply(&b.state()).unwrap();
+        for update in b.waiting_updates() {
+            kept.apply(&update).unwrap();
+        }
         kept.apply(&first).unwrap();
         assert_eq!(kept.entry(&"x".parse().unwrap()), Some(blob("2")));
     }

@@ -54,18 +54,26 @@ impl Log {
         }
     }
 
-    /// A snapshot in place of the log, when that is worth it.
-    pub fn compact(&mut self, replica: &Replica) -> Option<Write> {
+    /// A snapshot in place of the log, when that is worth it. What waits for others is in no
+    /// snapshot: it is appended again.
+    pub fn compact(&mut self, replica: &Replica, at: u64) -> Vec<Write> {
         if self.updates < COMPACT_AFTER {
-            return None;
+            return Vec::new();
         }
-        self.updates = 1;
+        let waiting = replica.waiting_updates();
+        if self.updates < COMPACT_AFTER + 2 * waiting.len() {
+            return Vec::new();
+        }
         let (name, through) = (self.name.clone(), self.last_seq());
-        Some(Write::Compact {
+        let mut writes = vec![Write::Compact {
             name,
             through,
             state: replica.state().into(),
-        })
+        }];
+        self.updates = 1;
+        let again = |update: Vec<u8>| self.append(update.into(), None, at);
+        writes.extend(waiting.into_iter().map(again));
+        writes
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Write {
     },
     /// Replaces all updates with a place up to `through` by one snapshot.
     ///
-    /// `state` must hold all of them, those that still wait for others included. A document that
+    /// `state` must hold all of them; those that still wait for others are appended after it. A document that
     /// is already compacted as far is left as it is. Who wrote what ([`OriginSpan`]) is kept.
     Compact {
         /// The document.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use uspark_shared::id::{DocId, DocumentName};
+use uspark_shared::replica::Replica;
 
 use super::Owner;
 use crate::project::awareness::Awareness;
@@ -52,10 +53,7 @@ impl Rooms {
     }
 
     fn room(&mut self, document: Option<DocId>, since: impl FnOnce() -> Bytes) -> &mut Room {
-        let name = DocumentName {
-            project: self.name.project.clone(),
-            text: document.clone(),
-        };
+        let name = self.document_name(&document);
         self.rooms.entry(document).or_insert_with(|| Room {
             address: name.to_string().into(),
             name,
@@ -168,27 +166,48 @@ impl Rooms {
     }
 
     /// Ends a seat's lag with what it missed; `false` if there is no saying what that was.
+    /// Sends an update to one seat.
+    fn push_update(&self, id: SeatId, document: &Option<DocId>, update: Bytes) {
+        let name = self.document_name(document);
+        let broadcast = Broadcast::new(name, BroadcastKind::Update, update);
+        self.push(id, Outgoing::Broadcast(broadcast));
+    }
+
+    fn document_name(&self, document: &Option<DocId>) -> DocumentName {
+        DocumentName {
+            project: self.name.project.clone(),
+            text: document.clone(),
+        }
+    }
+
     fn caught_up(
         &self,
         id: SeatId,
         document: &Option<DocId>,
-        diff: impl FnOnce(&Bytes) -> Option<Bytes>,
+        diff: impl FnOnce(&Bytes) -> Option<(Bytes, Vec<Vec<u8>>)>,
     ) -> bool {
         let Some(seat) = self.seat(id) else {
             return true;
         };
-        let name = DocumentName {
-            project: self.name.project.clone(),
-            text: document.clone(),
-        };
+        let name = self.document_name(document);
         let address: Arc<str> = match self.document_of(id) == Some(document) {
             true => Arc::clone(&seat.address),
             false => name.to_string().into(),
         };
-        seat.outbox
+        let update = |update| Broadcast::new(name.clone(), BroadcastKind::Update, update);
+        let mut waiting = Vec::new();
+        let caught_up = seat
+            .outbox
             .caught_up((id, name.clone()), &address, |since| {
-                diff(since).map(|update| Broadcast::new(name, BroadcastKind::Update, update))
-            })
+                let (diff, updates) = diff(since)?;
+                waiting = updates;
+                Some(update(diff))
+            });
+        for waits in waiting {
+            seat.outbox
+                .push(&address, Outgoing::Broadcast(update(waits.into())));
+        }
+        caught_up
     }
 
     fn tell_awareness(&self, document: &Option<DocId>, body: Option<Vec<u8>>) {
@@ -342,7 +361,10 @@ impl Owner {
             None => Some(&*self.project),
             Some(doc) => self.texts.get(doc).map(|text| &*text.replica),
         };
-        let diff = |since: &Bytes| replica?.diff(since).ok().map(Bytes::from);
+        let diff = |since: &Bytes| {
+            let diff = replica?.diff(since).ok()?;
+            Some((diff.into(), replica?.waiting_updates()))
+        };
         if !self.rooms.caught_up(id, &document, diff) {
             let again = Refusal::Unavailable("the document is loaded again".into());
             self.rooms.refuse(id, &again);
@@ -367,19 +389,23 @@ impl Owner {
     }
 
     fn answer_step1(&mut self, id: SeatId, document: &Option<DocId>, state_vector: &[u8]) {
-        let diff = match document {
-            None => self.project.diff(state_vector),
+        let replica: &Replica = match document {
+            None => &self.project,
             Some(doc) => match self.texts.get_mut(doc) {
                 Some(text) => {
                     text.used = Instant::now();
-                    text.replica.diff(state_vector)
+                    &text.replica
                 }
                 None => return,
             },
         };
-        match diff {
+        match replica.diff(state_vector) {
             Ok(diff) => {
+                let waiting = replica.waiting_updates();
                 self.rooms.push(id, Outgoing::Step2(diff.into()));
+                for update in waiting {
+                    self.rooms.push_update(id, document, update.into());
+                }
                 self.send_everybody(id, document);
             }
             Err(error) => self.rooms.refuse(id, &error.into()),

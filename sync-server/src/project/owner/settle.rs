@@ -52,7 +52,8 @@ impl Owner {
             self.settle(&doc, &mut writes);
         }
         self.unload_idle_texts(now, &mut writes);
-        writes.extend(self.log.compact(&self.project));
+        let at = self.now();
+        writes.extend(self.log.compact(&self.project, at));
         self.submit(writes, Ack::nobody());
         self.refuse_unknown(now);
         self.rooms.expire_awareness(now);
@@ -160,10 +161,10 @@ impl Owner {
     }
 
     fn unload_idle_texts(&mut self, now: Instant, writes: &mut Vec<Write>) {
-        let unload = self.deps.timing.unload_text;
+        let (unload, at) = (self.deps.timing.unload_text, self.now());
         let rooms = &self.rooms;
         self.texts.retain(|doc, text| {
-            writes.extend(text.log.compact(&text.replica));
+            writes.extend(text.log.compact(&text.replica, at));
             let idle = text.unsettled.is_none() && now.duration_since(text.used) >= unload;
             !idle || rooms.has_seats(doc)
         });
@@ -216,9 +217,10 @@ impl Owner {
 
     /// Leaves logs that load quickly.
     pub(super) fn snapshot(&mut self) {
-        let mut writes: Vec<_> = self.log.compact(&self.project).into_iter().collect();
+        let at = self.now();
+        let mut writes = self.log.compact(&self.project, at);
         for text in self.texts.values_mut() {
-            writes.extend(text.log.compact(&text.replica));
+            writes.extend(text.log.compact(&text.replica, at));
         }
         self.submit(writes, Ack::nobody());
     }

@@ -169,8 +169,8 @@ impl Owner {
                 &author.who.name,
             ));
         }
-        if missed && !missing {
-            // What waited was never seen as it was integrated.
+        if missed && applied.applied.changed {
+            // What waited, if that is in now, was never seen as it was integrated.
             self.read_chains_again();
         }
         let at = self.now();
