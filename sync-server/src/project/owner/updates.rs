@@ -160,7 +160,9 @@ impl Owner {
             });
         }
         let mut losers = Vec::new();
-        for (contest, before) in contests.into_iter().zip(before) {
+        // What waits has not lost against anybody yet.
+        let decided = contests.into_iter().zip(before);
+        for (contest, before) in decided.filter(|_| applied.applied.changed) {
             let after = self.project.file(contest.key());
             losers.extend(self.chains.decide(
                 contest,
