@@ -10,6 +10,7 @@ mod settle;
 mod updates;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -55,6 +56,8 @@ pub struct Owner {
     unknown: Vec<(Instant, DocId, Command)>,
     rooms: Rooms,
     used: Instant,
+    /// Held by what fetches bytes and comes back with them: the project stays in memory for it.
+    fetches: Arc<()>,
 }
 
 /// What is known of a text document without loading it.

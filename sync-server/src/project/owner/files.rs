@@ -161,7 +161,9 @@ impl Owner {
         };
         let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
         let now = self.text_now(&wanted);
+        let fetches = Arc::clone(&self.fetches);
         self.deps.tasks.spawn(async move {
+            let _stays = fetches;
             let (path, refused) = (wanted.path.clone(), Arc::clone(&wanted.refused));
             match (
                 fetch(&deps, &project, wanted, now).await,
@@ -252,7 +254,9 @@ impl Owner {
         };
         let (deps, project, commands) = (self.deps.clone(), self.id.clone(), self.commands.clone());
         let now = self.text_now(&wanted);
+        let fetches = Arc::clone(&self.fetches);
         self.deps.tasks.spawn(async move {
+            let _stays = fetches;
             match (fetch(&deps, &project, wanted, now).await, commands.upgrade()) {
                 (Ok(merge), Some(commands)) => drop(commands.send(Command::Merge(merge, ack)).await),
                 (Err(refusal), _) => tracing::error!(%project, %refusal, "bytes of the original protocol cannot be merged"),

@@ -1,6 +1,7 @@
 //! From the store to memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -86,6 +87,7 @@ impl Owner {
             left_over,
             unknown: Vec::new(),
             used: Instant::now(),
+            fetches: Arc::new(()),
             id,
             deps,
             commands,

@@ -1,5 +1,6 @@
 //! Time: settling texts, leaving memory, expiring awareness.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -60,6 +61,7 @@ impl Owner {
         let is_over = is_idle
             && self.rooms.is_empty()
             && self.loading.is_empty()
+            && Arc::strong_count(&self.fetches) == 1
             && self.texts.values().all(|text| text.unsettled.is_none())
             && now.duration_since(self.used) >= timing.unload_project;
         if is_over { Flow::Leave } else { Flow::Go }
