@@ -1,4 +1,4 @@
-//! Replacements of files that a killed process had begun: finished or undone before anything else.
+//! Replacements and renames of files that a killed process had begun: finished or undone before anything else.
 //!
 //! A temporary file bears its name only once it is whole, keeps it through the exchange, and loses
 //! it only after the journal was told what came of the exchange; only then the journal forgets the
