@@ -226,6 +226,12 @@ impl Writer {
         self
     }
 
+    /// Writes bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
     /// Writes an unsigned integer; peers read none above [`MAX_INTEGER`].
     pub fn var_uint(&mut self, mut value: u64) -> &mut Self {
         while value >= 0x80 {
@@ -237,9 +243,7 @@ impl Writer {
 
     /// Writes a byte array: its length, then the bytes.
     pub fn var_bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.var_uint(bytes.len() as u64);
-        self.bytes.extend_from_slice(bytes);
-        self
+        self.var_uint(bytes.len() as u64).raw(bytes)
     }
 
     /// Writes a string: its length in bytes, then UTF-8.

@@ -20,6 +20,8 @@ mod tests;
 
 use std::collections::HashSet;
 
+use crate::codec::Writer;
+
 pub use any::AnyValues;
 pub use block::{Block, BlockKind, Content, Id, Item, Parent, TypeKind};
 pub use state_vector::scan_state_vector;
@@ -157,6 +159,50 @@ impl<'a> Scan<'a> {
     pub fn deletes(&self) -> impl Iterator<Item = DeletedRange> + use<'a> {
         let mut reader = DeleteReader::new(self.deletes).expect(CHECKED);
         std::iter::from_fn(move || reader.next_range(|_| Ok(())).expect(CHECKED))
+    }
+}
+
+impl Scan<'_> {
+    /// The part of the update that lies below these clocks, as an update.
+    pub fn below(&self, reach: impl Fn(u64) -> u32) -> Vec<u8> {
+        let mut sections = Vec::<(Id, usize, Vec<u8>)>::new();
+        let mut reader = BlockReader::new(self.update).expect(CHECKED);
+        let mut over = None;
+        while let Some(block) = reader.next_block(|_| Ok(())).expect(CHECKED) {
+            let client = block.id.client;
+            if over == Some(client) || block.end().clock > reach(client) {
+                over = Some(client);
+                continue;
+            }
+            match sections.last_mut() {
+                Some((first, count, bytes)) if first.client == client => {
+                    *count += 1;
+                    bytes.extend_from_slice(reader.last_bytes());
+                }
+                _ => sections.push((block.id, 1, reader.last_bytes().to_vec())),
+            }
+        }
+        let is_below = |range: &DeletedRange| range.start + range.len <= reach(range.client);
+        let deletes: Vec<_> = self.deletes().filter(is_below).collect();
+        let mut writer = Writer::new();
+        writer.var_uint(sections.len() as u64);
+        for (first, count, bytes) in sections {
+            writer.var_uint(count as u64).var_uint(first.client);
+            writer.var_uint(first.clock.into()).raw(&bytes);
+        }
+        let of_client = || deletes.chunk_by(|a, b| a.client == b.client);
+        writer.var_uint(of_client().count() as u64);
+        for ranges in of_client() {
+            writer
+                .var_uint(ranges[0].client)
+                .var_uint(ranges.len() as u64);
+            for range in ranges {
+                writer
+                    .var_uint(range.start.into())
+                    .var_uint(range.len.into());
+            }
+        }
+        writer.into_bytes()
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct BlockReader<'a> {
     sections_left: usize,
     blocks_left: usize,
     next: Id,
+    /// From the last block that was read.
+    last: &'a [u8],
 }
 
 impl<'a> BlockReader<'a> {
@@ -25,6 +27,7 @@ impl<'a> BlockReader<'a> {
         let mut reader = Reader::new(update);
         Ok(Self {
             sections_left: reader.count(MIN_SECTION_BYTES)?,
+            last: reader.rest(),
             reader,
             blocks_left: 0,
             next: Id {
@@ -54,9 +57,15 @@ impl<'a> BlockReader<'a> {
             self.next = Id { client, clock };
         }
         self.blocks_left -= 1;
+        self.last = self.reader.rest();
         let block = read_block(&mut self.reader, self.next)?;
         self.next = block.end();
         Ok(Some(block))
+    }
+
+    /// The bytes of the block that was read last.
+    pub(super) fn last_bytes(&self) -> &'a [u8] {
+        &self.last[..self.last.len() - self.rest().len()]
     }
 
     /// What follows the blocks that were read.

@@ -162,7 +162,7 @@ impl Owner {
         let mut losers = Vec::new();
         // What waits has not lost against anybody yet.
         let decided = contests.into_iter().zip(before);
-        for (contest, before) in decided.filter(|_| applied.applied.changed) {
+        for (contest, before) in decided.filter(|_| !applied.applied.waits) {
             let after = self.project.file(contest.key());
             losers.extend(self.chains.decide(
                 contest,
