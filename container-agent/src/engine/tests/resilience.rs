@@ -147,6 +147,8 @@ async fn renames_keep_the_document_on_both_sides() {
         assert_eq!(doc(&server, path), id, "{script}");
         assert_eq!(server.tree(), place.tree(), "{script}");
     }
+    let uploads = server.seen().uploads.len();
+    assert_eq!(uploads, 1);
     // Saved by a rename and moved on, twice, before anybody has looked: the inode is another.
     let saved = |from: &str, to: [&str; 2], text: &str| {
         std::fs::write(place.at(".i.tmp.1"), text).unwrap();
@@ -160,8 +162,6 @@ async fn renames_keep_the_document_on_both_sides() {
         assert_eq!(doc(&server, to[1]), id, "{from}");
         assert_eq!(server.tree(), place.tree(), "{from}");
     }
-    let uploads = server.seen().uploads.len();
-    assert_eq!(uploads, 1);
     // There, with somebody writing the file at its old place.
     let inode = |path: &str| {
         use std::os::unix::fs::MetadataExt as _;
