@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 use uspark_shared::path::{FilePath, PathError};
@@ -37,6 +37,10 @@ pub(super) struct Tree {
     directories: HashMap<WatchId, Option<FilePath>>,
     watches: HashMap<Option<FilePath>, WatchId>,
     cookie_watch: Option<WatchId>,
+    /// Cookies announced and not reported.
+    expected: Vec<String>,
+    /// Cookies announced until now may have been put while they were not watched.
+    cookies_missed: bool,
     /// Directories that hold something of the project although they are ignored.
     required: HashSet<FilePath>,
     half_renames: VecDeque<(u32, FilePath)>,
@@ -44,7 +48,11 @@ pub(super) struct Tree {
     dirty: Vec<Dirty>,
     /// Some directory could not be watched: its changes are found by listing.
     uncovered: bool,
+    /// That was said.
+    told_uncovered: bool,
     lost: bool,
+    /// When it is looked again whether the root is there, and listed what is not covered.
+    next_poll: Instant,
     /// Watches when they were last reported.
     told_watches: usize,
     /// How many events were taken.
@@ -59,7 +67,7 @@ impl Tree {
         events: Sender<WatchEvent>,
         counted: Arc<AtomicU64>,
     ) -> Self {
-        Self {
+        let mut tree = Self {
             notifier,
             root,
             cookies,
@@ -68,14 +76,21 @@ impl Tree {
             directories: HashMap::new(),
             watches: HashMap::new(),
             cookie_watch: None,
+            expected: Vec::new(),
+            cookies_missed: false,
             required: HashSet::new(),
             half_renames: VecDeque::new(),
             dirty: Vec::new(),
             uncovered: false,
+            told_uncovered: false,
             lost: false,
+            next_poll: Instant::now(),
             told_watches: 0,
             counted,
-        }
+        };
+        tree.watch_cookies();
+        tree.cookies_missed = tree.cookie_watch.is_none();
+        tree
     }
 
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
@@ -86,14 +101,9 @@ impl Tree {
     fn run_to_end(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
         self.list_all()?;
         loop {
-            let events = self.notifier.wait(Some(POLL));
-            loop {
-                match requests.try_recv() {
-                    Ok(request) => self.serve(request)?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Err(Ended),
-                }
-            }
+            let left = self.next_poll.saturating_duration_since(Instant::now());
+            let events = self.notifier.wait(Some(left));
+            self.serve_all(requests)?;
             let events = match events {
                 Ok(events) => {
                     self.counted
@@ -107,50 +117,69 @@ impl Tree {
                     Vec::new()
                 }
             };
+            let is_due = Instant::now() >= self.next_poll;
+            if is_due {
+                self.next_poll = Instant::now() + POLL;
+            }
             if self.lost {
                 self.look_for_root()?;
-            } else if events.is_empty() && !self.root.is_there() {
+            } else if (events.is_empty() || is_due) && !self.root.is_there() {
                 // The kernel does not say so of a directory that is held open, or covered by a mount.
                 self.lose_root()?;
-            } else if events.is_empty() && self.uncovered {
-                self.list_all()?;
             } else {
                 self.take(events)?;
+                // However much goes on where it is watched.
+                if is_due && self.uncovered && !self.lost {
+                    self.list_all()?;
+                }
             }
         }
     }
 
-    fn serve(&mut self, request: Request) -> Result<(), Ended> {
-        match request {
-            Request::Relist => self.list_all(),
-            Request::Require(directory) => {
-                let mut needed: Vec<FilePath> = directory.ancestors().collect();
-                needed.reverse();
-                needed.push(directory);
-                for directory in needed {
-                    if self.required.insert(directory.clone())
-                        && !self.watches.contains_key(&Some(directory.clone()))
-                    {
-                        self.list(Some(directory), None)?;
-                    }
+    fn serve_all(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
+        let mut relist = false;
+        loop {
+            match requests.try_recv() {
+                Ok(Request::Relist) => relist = true,
+                Ok(Request::Expect(cookie)) => {
+                    self.expected.push(cookie);
+                    relist |= self.cookies_missed;
                 }
-                self.flush()
+                Ok(Request::Require(directory)) => self.require(directory)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(Ended),
             }
         }
+        // What is announced from here on is put while it is watched.
+        self.cookies_missed = self.cookie_watch.is_none();
+        // A lost root is listed when it is back.
+        match relist && !self.lost {
+            true => self.list_all(),
+            false => Ok(()),
+        }
+    }
+
+    fn require(&mut self, directory: FilePath) -> Result<(), Ended> {
+        let mut needed: Vec<FilePath> = directory.ancestors().collect();
+        needed.reverse();
+        needed.push(directory);
+        for directory in needed {
+            if self.required.insert(directory.clone())
+                && !self.watches.contains_key(&Some(directory.clone()))
+            {
+                self.list(Some(directory), None)?;
+            }
+        }
+        self.flush()
     }
 
     fn take(&mut self, events: Vec<RawEvent>) -> Result<(), Ended> {
-        let mut relist = false;
+        let (mut overflown, mut relist) = (false, false);
         for event in events {
             match (event.what, event.watch) {
-                (What::Overflow, _) | (_, None) => relist = true,
+                (What::Overflow, _) | (_, None) => overflown = true,
                 (_, Some(watch)) if Some(watch) == self.cookie_watch => {
-                    // Not its closing: a process that is just being forked holds every file open for a
-                    // moment, and once the cookie is removed its closing is no longer reported.
-                    if let (What::Created, Some(name)) = (event.what, event.name) {
-                        self.flush()?;
-                        self.send(WatchEvent::Cookie(name.to_string_lossy().into_owned()))?;
-                    }
+                    relist |= self.cookie_event(event)?;
                 }
                 (What::WatchGone, Some(watch)) => self.forget(watch),
                 (What::SelfGone, Some(watch)) => {
@@ -167,11 +196,36 @@ impl Tree {
                 }
             }
         }
-        if relist {
+        if overflown {
             self.note("events were lost: everything is listed again".into())?;
+        }
+        if overflown || relist {
             self.list_all()?;
         }
         self.flush()
+    }
+
+    /// Reports a cookie if its event proves enough. Gives whether a listing is needed instead.
+    fn cookie_event(&mut self, event: RawEvent) -> Result<bool, Ended> {
+        match (event.what, event.name) {
+            // Not its closing: a process that is just being forked holds every file open for a
+            // moment, and once the cookie is removed its closing is no longer reported.
+            (What::Created, Some(name)) => {
+                let at = self.expected.iter().position(|cookie| *name == **cookie);
+                if let (Some(at), false) = (at, self.uncovered) {
+                    let cookie = self.expected.remove(at);
+                    self.flush()?;
+                    self.send(WatchEvent::Cookie(cookie))?;
+                }
+                Ok(at.is_some() && self.uncovered)
+            }
+            (What::WatchGone, _) => {
+                self.cookie_watch = None;
+                self.cookies_missed = true;
+                Ok(!self.expected.is_empty())
+            }
+            _ => Ok(false),
+        }
     }
 
     fn entry_changed(
@@ -229,14 +283,26 @@ impl Tree {
             return self.lose_root();
         }
         self.uncovered = false;
-        if self.cookie_watch.is_none() {
-            self.cookie_watch = self.notifier.add(&self.cookies).ok();
-        }
+        self.watch_cookies();
         self.flush()?;
         self.send(WatchEvent::ListingBegan)?;
         self.list(None, None)?;
         self.flush()?;
-        self.send(WatchEvent::ListingEnded)
+        self.send(WatchEvent::ListingEnded)?;
+        self.told_uncovered &= self.uncovered;
+        self.next_poll = Instant::now() + POLL;
+        // They were put before it began.
+        for cookie in std::mem::take(&mut self.expected) {
+            self.send(WatchEvent::Cookie(cookie))?;
+        }
+        Ok(())
+    }
+
+    fn watch_cookies(&mut self) {
+        if self.cookie_watch.is_none() {
+            self.cookies_missed = true;
+            self.cookie_watch = self.notifier.add(&self.cookies).ok();
+        }
     }
 
     /// Watches and lists a directory and all that are wanted below it; reports every entry.
@@ -326,7 +392,8 @@ impl Tree {
             // The listing will say that it cannot be read.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(error) => {
-                if !std::mem::replace(&mut self.uncovered, true) {
+                self.uncovered = true;
+                if !std::mem::replace(&mut self.told_uncovered, true) {
                     self.note(format!(
                         "not every directory can be watched ({error}); changes are found by \
                          listing every {} s. hint: raise fs.inotify.max_user_watches",

@@ -5,6 +5,7 @@ use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 
 use super::*;
+use crate::watch::limited::Limited;
 
 fn doc(server: &Double, path: &str) -> DocId {
     server.entry(path).unwrap().doc().unwrap().clone()
@@ -243,6 +244,37 @@ async fn changes_name_the_tool_call_that_made_them() {
     let expected = [Some("t1"), Some("t2"), Some("t2"), None];
     assert_eq!(tools, expected.map(|tool| tool.map(ToOwned::to_owned)));
     agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_limit_of_watches_a_barrier_is_true() {
+    // Not even the cookies' directory; or that, the root, and one more.
+    for limit in [0, 3] {
+        let server = Double::new();
+        let place = Place::new();
+        for directory in ["a", "b", "c/d"] {
+            place.write(&format!("{directory}/kept"), "one\n");
+            place.write(&format!("{directory}/gone"), "two\n");
+        }
+        let to = Arc::new(server.clone());
+        let notifier = Box::new(Limited::new(limit));
+        let config = place.config(Direction::Both);
+        let session = Session::start_on(config, place.sink(), to, notifier);
+        let agent = Agent::on(session.await.unwrap());
+        agent.equal().await;
+        for round in 0..3 {
+            place.sh("for d in a b c/d; do echo more >> $d/kept; done");
+            place.write(&format!("e{round}/new"), "new\n");
+            agent.equal().await;
+            assert_eq!(server.tree(), place.tree(), "limit {limit}, {round}");
+        }
+        assert_eq!(server.seen().removals, [""; 0]);
+        place.sh("rm b/gone");
+        agent.equal().await;
+        assert_eq!(server.seen().removals, ["b/gone"]);
+        assert_eq!(place.notes_with("not every directory can be watched"), 1);
+        agent.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
