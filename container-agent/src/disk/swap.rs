@@ -478,14 +478,17 @@ fn link(old: &OwnedFd, from: &str, new: &OwnedFd, to: &str) -> Result<(), Errno>
 /// Exchanges two names of a directory.
 fn exchange(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(parent, temp, parent, name, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = format!("{temp}.aside");
-            link(parent, name, parent, &aside)?;
-            rustix::fs::renameat(parent, temp, parent, name)?;
-            rustix::fs::renameat(parent, &aside, parent, temp)
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => exchange_by_links(parent, temp, name),
         exchanged => exchanged,
     }
+}
+
+/// Exchanges two names where the file system cannot: neither is ever without a whole file.
+fn exchange_by_links(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
+    let aside = format!("{temp}.aside");
+    link(parent, name, parent, &aside)?;
+    rustix::fs::renameat(parent, temp, parent, name)?;
+    rustix::fs::renameat(parent, &aside, parent, temp)
 }
 
 fn errno(error: io::Error) -> Errno {

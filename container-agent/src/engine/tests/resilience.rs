@@ -1,6 +1,7 @@
 //! Lost connections, killed processes, races, and a server that means harm.
 
 use uspark_shared::id::DocId;
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 
@@ -299,6 +300,11 @@ async fn a_hostile_project_reaches_nothing_outside() {
     // Good where it lies, and not where its directory goes to, there or here.
     server.set("one/two/there", link("../../d/f"));
     server.set("three/four/here", link("../../d/f"));
+    for directory in ["moves/here", "moves/there"] {
+        server.set(&format!("{directory}/good"), link("../../d/f"));
+        server.text_file(&format!("{directory}/f"), "moves along");
+    }
+    server.text_file("swapped/f", "fine");
     let beside = format!("../{}-up", place.dir.path().file_name().unwrap().display());
     let deep = format!("d/../{beside}");
     let above = outside.path().join("above").display().to_string();
@@ -321,20 +327,34 @@ async fn a_hostile_project_reaches_nothing_outside() {
     agent.barrier().await;
     server.remove("one/two/there");
     server.set("there", link("../../d/f"));
-    place.sh("mv three/four/here here");
+    place.sh("mv three/four/here here; mv moves/here moved-here");
+    let moved = server.entry("moves/there/f").unwrap();
+    server.edit(&[
+        ProjectEdit::RemoveFile("moves/there/f".into()),
+        ProjectEdit::RemoveFile("moves/there/good".into()),
+        ProjectEdit::SetFile("moved-there/f".parse().unwrap(), moved),
+        ProjectEdit::SetFile("moved-there/good".parse().unwrap(), link("../../d/f")),
+    ]);
+    // What is written there goes nowhere once its directory is a link.
+    place.sh(&format!("mv swapped was && ln -s {} swapped", outside.path().display()));
+    server.text_file("swapped/new", "through a link");
     server.text_file("good/f", "through a link");
     let soon = Instant::now() + Duration::from_secs(1);
     let report = agent.handle.barrier(soon).await;
-    assert!(
-        report
-            .pending
-            .iter()
-            .any(|p| p.path.as_ref().is_some_and(|p| p.as_str() == "good/f"))
-    );
+    let pending = report.pending.iter().filter_map(|p| p.path.as_ref());
+    let pending: Vec<&str> = pending.map(FilePath::as_str).collect();
+    for path in ["good/f", "out/secret", "out/new", "swapped/new"] {
+        assert!(pending.contains(&path), "{path}: {report:#?}");
+    }
     assert_eq!(place.read("d/f"), "fine");
     assert_eq!(place.read("good"), "fine");
+    for path in ["moved-here/f", "moved-there/f"] {
+        assert_eq!(place.read(path), "moves along");
+        assert_eq!(server.text(path), "moves along");
+    }
+    assert_eq!(server.text("was/f"), "fine");
     let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
-    for path in ["l1", "l2", "d/l3", "l4", "l5", "there"] {
+    for path in ["l1", "l2", "d/l3", "l4", "l5", "there", "moved-there/good"] {
         assert!(refused.contains(&path), "{path}: {report:#?}");
         assert!(std::fs::symlink_metadata(place.at(path)).is_err());
     }
@@ -342,7 +362,10 @@ async fn a_hostile_project_reaches_nothing_outside() {
         assert!(refused.contains(&key), "{key}: {report:#?}");
         assert!(key.contains('\0') || !place.at(key).exists(), "{key}");
     }
-    assert!(refused.contains(&"here") && server.entry("here").is_none());
+    for path in ["here", "moved-here/good", "out", "swapped"] {
+        assert!(refused.contains(&path), "{path}: {report:#?}");
+        assert!(server.entry(path).is_none(), "{path}");
+    }
     assert!(!place.at(".git").exists() && !place.at(".GIT").exists());
     let files: Vec<_> = std::fs::read_dir(outside.path())
         .unwrap()
