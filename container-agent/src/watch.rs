@@ -50,11 +50,13 @@ pub enum WatchEvent {
     Cookie(String),
     /// Something that cannot be synced for its name, or a directory that cannot be looked into.
     Unseen {
-        /// As far as it can be shown.
+        /// What of it is no UTF-8 is escaped.
         path: String,
         /// Why not.
         why: String,
     },
+    /// What was here, so shown, has left, and with it all below.
+    Gone(String),
     /// How many directories are watched.
     Watches(usize),
     /// Something a person should know.

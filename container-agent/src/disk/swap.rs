@@ -258,6 +258,9 @@ impl Root {
 
     /// Reads what is under a temporary name, as a killed process left it.
     pub fn left_behind(&self, path: &FilePath, temp: &TempName) -> Result<Seen, DiskError> {
+        if let Ok(parent) = self.parent(path) {
+            finish_exchange(&parent, temp.as_str());
+        }
         match temp.beside(path).parse() {
             Ok(temp) => self.observe(&temp, None, IfWritten::Read),
             Err(_) => Ok(Seen::Absent),
@@ -485,10 +488,27 @@ fn exchange(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
 
 /// Exchanges two names where the file system cannot: neither is ever without a whole file.
 fn exchange_by_links(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
-    let aside = format!("{temp}.aside");
+    let aside = aside(temp);
     link(parent, name, parent, &aside)?;
-    rustix::fs::renameat(parent, temp, parent, name)?;
+    if let Err(error) = rustix::fs::renameat(parent, temp, parent, name) {
+        let _ = rustix::fs::unlinkat(parent, &aside, AtFlags::empty());
+        return Err(error);
+    }
     rustix::fs::renameat(parent, &aside, parent, temp)
+}
+
+/// Puts what a process left that was killed in the middle of that under its temporary name.
+fn finish_exchange(parent: &OwnedFd, temp: &str) {
+    let aside = aside(temp);
+    if rename(parent, &aside, temp, RenameFlags::NOREPLACE) == Err(Errno::EXIST) {
+        // It was only linked.
+        let _ = rustix::fs::unlinkat(parent, &aside, AtFlags::empty());
+    }
+}
+
+/// The name of what is displaced while it has none else.
+fn aside(temp: &str) -> String {
+    format!("{temp}.aside")
 }
 
 fn errno(error: io::Error) -> Errno {

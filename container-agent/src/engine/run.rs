@@ -249,6 +249,11 @@ impl Engine {
             }
             WatchEvent::Cookie(name) => self.cookie_seen(&name),
             WatchEvent::Unseen { path, why } => drop(self.unseen.insert(path, why)),
+            WatchEvent::Gone(gone) => {
+                let below = format!("{gone}/");
+                self.unseen
+                    .retain(|path, _| *path != gone && !path.starts_with(&below));
+            }
             WatchEvent::Watches(count) => self.watches = count,
             WatchEvent::Note(note) => self.note(note),
             WatchEvent::RootLost => self.lose_root(),

@@ -27,6 +27,12 @@ const BATCH: usize = 256;
 /// Whoever took our events is gone, or nobody requests anything any more.
 struct Ended;
 
+/// What is not synced although somebody will miss it, as [`WatchEvent::Unseen`] says it.
+struct Unseen {
+    path: String,
+    why: String,
+}
+
 pub(super) struct Tree {
     notifier: Box<dyn Notifier>,
     root: Arc<Root>,
@@ -234,16 +240,20 @@ impl Tree {
         name: &OsStr,
         event: &RawEvent,
     ) -> Result<(), Ended> {
-        let Some(path) = self.path(directory.as_ref(), name)? else {
-            return Ok(());
-        };
-        let ignored = self.rules.is_ignored(&path, event.is_dir);
         let came = matches!(event.what, What::Created | What::MovedTo);
         let left = matches!(event.what, What::Deleted | What::MovedFrom);
+        let path = match path_of(directory.as_ref(), name) {
+            Ok(path) => path,
+            Err(None) => return Ok(()),
+            Err(Some(unnamed)) if left => return self.send(WatchEvent::Gone(unnamed.path)),
+            Err(Some(unnamed)) => return self.unseen(unnamed),
+        };
+        let ignored = self.rules.is_ignored(&path, event.is_dir);
         let moved_from = self.pair(event, &path);
         if event.is_dir {
             if left {
                 self.unwatch(&path);
+                self.send(WatchEvent::Gone(path.to_string()))?;
             }
             if came && self.is_wanted(&path, ignored) {
                 self.report(path.clone(), Urgency::Soon, ignored, moved_from.clone());
@@ -321,7 +331,8 @@ impl Tree {
                 Ok(None) => continue,
                 Err(error) => {
                     let path = directory.map_or(".".into(), String::from);
-                    self.unseen(path, error.to_string())?;
+                    let why = error.to_string();
+                    self.unseen(Unseen { path, why })?;
                     continue;
                 }
             };
@@ -333,8 +344,12 @@ impl Tree {
                 self.rules.load(&self.root, directory.as_ref());
             }
             for entry in listed {
-                let Some(path) = self.path(directory.as_ref(), &entry.name)? else {
-                    continue;
+                let path = match path_of(directory.as_ref(), &entry.name) {
+                    Ok(path) => path,
+                    Err(unnamed) => {
+                        unnamed.map_or(Ok(()), |unnamed| self.unseen(unnamed))?;
+                        continue;
+                    }
                 };
                 let is_dir = entry.kind == Kind::Dir;
                 let ignored = self.rules.is_ignored(&path, is_dir);
@@ -453,31 +468,6 @@ impl Tree {
         self.list_all()
     }
 
-    /// The path of an entry. `None` for what is never synced and for what cannot be named, of
-    /// which only the latter is worth a word.
-    fn path(
-        &mut self,
-        directory: Option<&FilePath>,
-        name: &OsStr,
-    ) -> Result<Option<FilePath>, Ended> {
-        let mut whole = OsString::new();
-        if let Some(directory) = directory {
-            whole.push(directory.as_str());
-            whole.push("/");
-        }
-        whole.push(name);
-        let why = match whole.to_str() {
-            None => "its name is not UTF-8".to_owned(),
-            Some(path) => match path.parse() {
-                Ok(path) => return Ok(Some(path)),
-                Err(PathError::Reserved(_)) => return Ok(None),
-                Err(error) => error.to_string(),
-            },
-        };
-        self.unseen(whole.to_string_lossy().into_owned(), why)?;
-        Ok(None)
-    }
-
     fn report(
         &mut self,
         path: FilePath,
@@ -505,7 +495,7 @@ impl Tree {
         self.send(WatchEvent::Dirty(dirty))
     }
 
-    fn unseen(&mut self, path: String, why: String) -> Result<(), Ended> {
+    fn unseen(&mut self, Unseen { path, why }: Unseen) -> Result<(), Ended> {
         self.send(WatchEvent::Unseen { path, why })
     }
 
@@ -516,4 +506,32 @@ impl Tree {
     fn send(&self, event: WatchEvent) -> Result<(), Ended> {
         self.events.blocking_send(event).map_err(|_| Ended)
     }
+}
+
+/// The path of an entry. What is never synced has none, nor has what cannot be named, of which only
+/// the latter is worth a word.
+fn path_of(directory: Option<&FilePath>, name: &OsStr) -> Result<FilePath, Option<Unseen>> {
+    let mut whole = OsString::new();
+    if let Some(directory) = directory {
+        whole.push(directory.as_str());
+        whole.push("/");
+    }
+    whole.push(name);
+    let why = match whole.to_str() {
+        None => "its name is not UTF-8".to_owned(),
+        Some(path) => match path.parse() {
+            Ok(path) => return Ok(path),
+            Err(PathError::Reserved(_)) => return Err(None),
+            Err(error) => error.to_string(),
+        },
+    };
+    let path = shown(&whole);
+    Err(Some(Unseen { path, why }))
+}
+
+/// A name with what is no UTF-8 escaped, so that two names are never shown as one.
+fn shown(name: &OsStr) -> String {
+    let chunks = name.as_encoded_bytes().utf8_chunks();
+    let parts = chunks.map(|chunk| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii()));
+    parts.collect()
 }

@@ -336,7 +336,10 @@ async fn a_hostile_project_reaches_nothing_outside() {
         ProjectEdit::SetFile("moved-there/good".parse().unwrap(), link("../../d/f")),
     ]);
     // What is written there goes nowhere once its directory is a link.
-    place.sh(&format!("mv swapped was && ln -s {} swapped", outside.path().display()));
+    place.sh(&format!(
+        "mv swapped was && ln -s {} swapped",
+        outside.path().display()
+    ));
     server.text_file("swapped/new", "through a link");
     server.text_file("good/f", "through a link");
     let soon = Instant::now() + Duration::from_secs(1);
