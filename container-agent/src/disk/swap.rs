@@ -9,8 +9,12 @@
 //!
 //! Must not do: decide what should be on disk.
 //!
-//! Known limits. Hard links: a file that has several names loses them to the swap. A process that
-//! holds the file open for writing makes us wait ([`PutResult::Busy`]); one that opens it in the
+//! Hard links: of a file that has several names only this one gets the replacement; the others keep
+//! what they had, and the caller is told. Writing in place would keep the names together, but nobody
+//! knows where they all are: what the network sends would reach files outside the root, and a killed
+//! process would leave one half written. For the same reason the mode of such a file is not set.
+//!
+//! Known limits. A process that holds the file open for writing makes us wait ([`PutResult::Busy`]); one that opens it in the
 //! microseconds around the exchange is waited for, [`PATIENCE`] long. Where the file system cannot
 //! exchange names the old file is linked aside first, which protects against writers into it but
 //! not against one that renames another file over it in the same instant.
@@ -90,7 +94,11 @@ pub enum PutResult {
         print: Fingerprint,
         /// What was there.
         displaced: Displaced,
+        /// That has other names (hard links), and keeps them.
+        linked: bool,
     },
+    /// It has other names (hard links), so that their mode would be set as well. Nothing was changed.
+    Linked,
     /// Something else is there than was expected. Nothing was changed.
     Changed,
     /// Somebody is writing what is there. Nothing was changed.
@@ -303,6 +311,9 @@ impl Root {
             if !expected.admits(&Fingerprint::exact(&stat)) {
                 return Ok(PutResult::Changed);
             }
+            if stat.st_nlink > 1 {
+                return Ok(PutResult::Linked);
+            }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
             let stat = rustix::fs::fstat(&file)?;
             Ok(PutResult::Done(Fingerprint::lasting(&stat)))
@@ -388,7 +399,12 @@ impl Root {
         }
         let print = Fingerprint::lasting(&stat()?);
         let displaced = displaced(parent, temp, &put.expected)?;
-        Ok(PutResult::Swapped { print, displaced })
+        let old = rustix::fs::statat(parent, temp, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(PutResult::Swapped {
+            print,
+            displaced,
+            linked: old.st_nlink > 1,
+        })
     }
 }
 

@@ -140,6 +140,8 @@ pub(super) struct Engine {
     pub sent: u64,
     pub received_paths: u64,
     pub conflicts: Vec<Conflict>,
+    /// It was said that files lose their other names.
+    pub told_linked: bool,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
     /// Cancelled when the server will never let us in; the link ends with it.

@@ -107,6 +107,26 @@ fn a_swap_leaves_what_it_displaced_until_it_is_discarded() {
 }
 
 #[test]
+fn of_a_file_of_several_names_only_one_is_replaced() {
+    let mut place = Place::new();
+    std::fs::write(place.at("f"), "old").unwrap();
+    let alone = place.expected("f");
+    std::fs::hard_link(place.at("f"), place.at("g")).unwrap();
+    let path: FilePath = "f".parse().unwrap();
+    let print = place.seen("f").print;
+    let set = place.root.set_mode(&path, &print, 0o700).unwrap();
+    assert_eq!(set, PutResult::Linked);
+    let (put, result) = place.put("f", b"new", alone);
+    assert!(matches!(result, PutResult::Swapped { linked: true, .. }));
+    place.root.discard(&put.path, &put.temp);
+    assert_eq!(std::fs::read(place.at("g")).unwrap(), b"old");
+    assert_ne!(place.seen("g").mode, 0o700);
+    let expected = place.expected("g");
+    let (_, result) = place.put("g", b"new", expected);
+    assert!(matches!(result, PutResult::Swapped { linked: false, .. }));
+}
+
+#[test]
 fn what_was_not_expected_stays_untouched() {
     let mut place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();

@@ -248,6 +248,73 @@ async fn changes_name_the_tool_call_that_made_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_several_names_loses_nothing_and_reaches_nothing_outside() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let outside = tempfile::tempdir_in(place.dir.path().parent().unwrap()).unwrap();
+    let other = outside.path().join("other");
+    std::fs::hard_link(place.at("f"), &other).unwrap();
+    place.sh("chmod 644 f; ln f g; mkdir d; ln f d/h");
+    agent.equal().await;
+    let mode_there = |path: &str| match server.entry(path) {
+        Some(Entry::Text { mode, .. }) => mode & 0o777,
+        entry => panic!("{entry:?}"),
+    };
+    // What is written under one name is there under all.
+    place.sh("echo two >> g; chmod 600 d/h");
+    agent.equal().await;
+    assert_eq!(mode_there("f"), 0o600);
+    place.sh("chmod 644 f");
+    agent.equal().await;
+    assert_eq!(mode_there("g"), 0o644);
+    assert_eq!(server.text("f"), "one\ntwo\n");
+    assert_eq!(server.text("d/h"), "one\ntwo\n");
+    assert_eq!(server.tree(), place.tree());
+    // What comes from there is for one name; the others keep what they had.
+    let set_mode = |path: &str| match server.entry(path).unwrap() {
+        Entry::Text {
+            doc, seed, mtime, ..
+        } => {
+            let mode = 0o755;
+            let entry = Entry::Text {
+                doc,
+                seed,
+                mode,
+                mtime,
+            };
+            server.set(path, entry);
+        }
+        entry => panic!("{entry:?}"),
+    };
+    server.type_into("f", |text| format!("typed\n{text}"));
+    set_mode("g");
+    agent.equal().await;
+    assert_eq!(place.read("f"), "typed\none\ntwo\n");
+    assert_eq!(place.read("g"), "one\ntwo\n");
+    assert_eq!(place.read("d/h"), "one\ntwo\n");
+    assert_eq!(server.tree(), place.tree());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "one\ntwo\n");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&place.at("g")), mode(&other)), (0o755, 0o644));
+    assert_eq!(place.notes_with("other names (hard links)"), 1);
+    // From here on each is a file of its own.
+    place.sh("echo three >> f; echo four >> d/h");
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "one\ntwo\nfour\n");
+    agent.finish().await;
+    // Where nothing is sent, names of one file do not have each other looked at for ever.
+    place.sh("ln -f f g");
+    let agent = place.start(&server, Direction::Pull).await;
+    place.sh("echo five >> f");
+    let report = agent.session.finish(Duration::from_secs(5)).await.unwrap();
+    assert!(report.is_done(), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn past_the_limit_of_watches_a_barrier_is_true() {
     // Not even the cookies' directory; or that, the root, and one more.
     for limit in [0, 3] {
