@@ -305,11 +305,11 @@ async fn a_file_of_several_names_loses_nothing_and_reaches_nothing_outside() {
     agent.equal().await;
     assert_eq!(server.tree(), place.tree());
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "one\ntwo\nfour\n");
-    agent.finish().await;
     // Where nothing is sent, names of one file do not have each other looked at for ever.
     place.sh("ln -f f g");
-    let agent = place.start(&server, Direction::Pull).await;
+    agent.finish().await;
     place.sh("echo five >> f");
+    let agent = place.start(&server, Direction::Pull).await;
     let report = agent.session.finish(Duration::from_secs(5)).await.unwrap();
     assert!(report.is_done(), "{report:#?}");
 }
