@@ -91,9 +91,11 @@ impl ToolCalls {
     /// Waits until the agent has been told everything.
     pub async fn told(&self) {
         let nobody = To::Nobody(BTreeMap::new());
-        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *to, nobody).end();
-        drop(to);
+        let to = std::mem::replace(
+            &mut *self.to.lock().unwrap_or_else(PoisonError::into_inner),
+            nobody,
+        );
+        to.end();
         let sending = self
             .sending
             .lock()

@@ -12,12 +12,13 @@
 //! Hard links: of a file that has several names only this one gets the replacement; the others keep
 //! what they had, and the caller is told. Writing in place would keep the names together, but nobody
 //! knows where they all are: what the network sends would reach files outside the root, and a killed
-//! process would leave one half written. For the same reason the mode of such a file is not set.
+//! process would leave one half written. For the same reason the mode of such a file is
+//! not set ([`PutResult::Linked`]).
 //!
-//! Known limits. A process that holds the file open for writing makes us wait ([`PutResult::Busy`]); one that opens it in the
-//! microseconds around the exchange is waited for, [`PATIENCE`] long. Where the file system cannot
-//! exchange names the old file is linked aside first, which protects against writers into it but
-//! not against one that renames another file over it in the same instant.
+//! Known limits. A process that holds the file open for writing makes us wait ([`PutResult::Busy`]);
+//! one that opens it in the microseconds around the exchange is waited for, [`PATIENCE`] long. Where
+//! the file system cannot exchange names the old file is linked aside first, which protects against
+//! writers into it but not against one that renames another file over it in the same instant.
 
 use std::fs::File;
 use std::io::{self, Write as _};
