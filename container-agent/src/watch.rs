@@ -108,6 +108,20 @@ pub struct RawEvent {
     pub cookie: u32,
 }
 
+#[cfg(test)]
+impl RawEvent {
+    /// What is in the place of events that were lost.
+    fn overflow() -> Self {
+        Self {
+            watch: None,
+            what: What::Overflow,
+            is_dir: false,
+            name: None,
+            cookie: 0,
+        }
+    }
+}
+
 /// The kinds of events that we ask for, or cannot avoid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {

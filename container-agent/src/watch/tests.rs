@@ -344,6 +344,44 @@ async fn lost_events_are_made_up_for() {
     watched.stop().await;
 }
 
+/// Tells of nothing but cookies, and in front of each that events were lost.
+struct Blind(InotifyNotifier);
+
+impl Notifier for Blind {
+    fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
+        self.0.add(directory)
+    }
+
+    fn remove(&mut self, watch: WatchId) {
+        self.0.remove(watch);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<RawEvent>> {
+        let mut events = self.0.wait(timeout)?;
+        let name = |event: &RawEvent| event.name.as_ref()?.to_str().map(ToOwned::to_owned);
+        events.retain(|event| name(event).is_some_and(|name| name.starts_with("barrier-")));
+        if !events.is_empty() {
+            events.insert(0, RawEvent::overflow());
+        }
+        Ok(events)
+    }
+
+    fn waker(&self) -> Waker {
+        self.0.waker()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_behind_lost_events_waits_for_the_listing() {
+    let notifier = Blind(InotifyNotifier::new().unwrap());
+    let mut watched = Watched::with(&[("d/f", "x")], Box::new(notifier)).await;
+    for script in ["echo 1 > d/1", "mkdir e; mv d/f e/g", "rm -r d"] {
+        watched.sh(script);
+        watched.assert_equal(script).await;
+    }
+    watched.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn past_the_limit_of_watches_a_barrier_holds_all_the_same() {
     // None; the cookies' directory; the root too; and one of two directories.

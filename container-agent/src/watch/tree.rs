@@ -52,7 +52,7 @@ pub(super) struct Tree {
     half_renames: VecDeque<(u32, FilePath)>,
     /// Reported with the next event.
     dirty: Vec<Dirty>,
-    /// Some directory could not be watched: its changes are found by listing.
+    /// Some directory could not be watched, or events were lost: changes are found by listing.
     uncovered: bool,
     /// That was said.
     told_uncovered: bool,
@@ -183,7 +183,11 @@ impl Tree {
         let (mut overflown, mut relist) = (false, false);
         for event in events {
             match (event.what, event.watch) {
-                (What::Overflow, _) | (_, None) => overflown = true,
+                (What::Overflow, _) | (_, None) => {
+                    overflown = true;
+                    // Nor do the events behind it prove enough.
+                    self.uncovered = true;
+                }
                 (_, Some(watch)) if Some(watch) == self.cookie_watch => {
                     relist |= self.cookie_event(event)?;
                 }
