@@ -12,8 +12,12 @@
 //!   all earlier changes (see [`WatchEvent::Cookie`]).
 //! - After a lost event (overflow, unmount, no more watches) everything is listed again through
 //!   the same code. Nothing is ever reported as deleted because it could not be seen.
+//! - Where events do not prove enough, because some were lost or some directory cannot be watched,
+//!   a cookie is reported only after a listing that began once it was put.
 
 mod inotify;
+#[cfg(test)]
+pub mod limited;
 #[cfg(test)]
 pub mod lossy;
 mod tree;
@@ -42,15 +46,17 @@ pub enum WatchEvent {
     ListingBegan,
     /// The listing is complete. What was known and not reported may be gone: it is to be looked at.
     ListingEnded,
-    /// The cookie of this name was touched, and everything before it was reported.
+    /// Everything before this cookie was announced has been reported.
     Cookie(String),
     /// Something that cannot be synced for its name, or a directory that cannot be looked into.
     Unseen {
-        /// As far as it can be shown.
+        /// What of it is no UTF-8 is escaped.
         path: String,
         /// Why not.
         why: String,
     },
+    /// What was here, so shown, has left, and with it all below.
+    Gone(String),
     /// How many directories are watched.
     Watches(usize),
     /// Something a person should know.
@@ -100,6 +106,20 @@ pub struct RawEvent {
     pub name: Option<OsString>,
     /// Pairs the two halves of a rename; 0 otherwise.
     pub cookie: u32,
+}
+
+#[cfg(test)]
+impl RawEvent {
+    /// What is in the place of events that were lost.
+    fn overflow() -> Self {
+        Self {
+            watch: None,
+            what: What::Overflow,
+            is_dir: false,
+            name: None,
+            cookie: 0,
+        }
+    }
 }
 
 /// The kinds of events that we ask for, or cannot avoid.
@@ -156,6 +176,8 @@ pub struct Watcher {
 enum Request {
     /// Watch this directory although it is ignored: something in it is in the project.
     Require(FilePath),
+    /// A cookie of this name is about to be put.
+    Expect(String),
     /// List everything again.
     Relist,
 }
@@ -176,9 +198,9 @@ impl Watcher {
         let cookies = state.cookies();
         let counted = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&counted);
-        let thread = tokio::task::spawn_blocking(move || {
-            tree::Tree::new(notifier, root, cookies, events, counter).run(&received);
-        });
+        // Made here: whoever has a watcher may put cookies.
+        let tree = tree::Tree::new(notifier, root, cookies, events, counter);
+        let thread = tokio::task::spawn_blocking(move || tree.run(&received));
         let watcher = Self {
             requests,
             waker,
@@ -195,6 +217,12 @@ impl Watcher {
     /// Has a directory watched although it is ignored.
     pub fn require(&self, directory: FilePath) {
         self.request(Request::Require(directory));
+    }
+
+    /// Announces a cookie, which is then put: [`WatchEvent::Cookie`] follows, whether or not the
+    /// kernel tells of it.
+    pub fn expect(&self, cookie: &str) {
+        self.request(Request::Expect(cookie.to_owned()));
     }
 
     /// Has everything listed again.

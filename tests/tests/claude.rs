@@ -197,6 +197,45 @@ fn whatever_comes_through_watch_claude_comes_out_the_same() {
     bash(&workspace, &compared).wait().expect_code(0);
 }
 
+#[test]
+fn a_call_without_a_result_ends_with_the_stream_and_holds_its_file_no_longer() {
+    for is_watched in [false, true] {
+        let server = Server::start();
+        let project = server.project();
+        let workspace = workspace(&project);
+        workspace
+            .run(&["pull", "--project-id", &project.id])
+            .expect_code(0);
+        let watch = is_watched.then(|| workspace.start(&["watch", "--project-id", &project.id]));
+        if let Some(watch) = &watch {
+            eventually(SOON, || same(watch.stderr().contains("keeping"), true));
+        }
+        let input = json!({"file_path": workspace.path("kept.txt"), "content": "never written"});
+        let call = json!({"type": "tool_use", "id": "t1", "name": "Write", "input": input});
+        let message = json!({"type": "assistant", "message": {"content": [call]}});
+        workspace.write("../message", format!("{message}\n"));
+        let pipeline = "(cat ../message; until [ -e ../dead ]; do sleep 0.05; done) \
+                        | uspark watch-claude --project-id $PROJECT_ID";
+        let running = bash(&workspace, pipeline);
+        // Edits pass until the agent knows of the call.
+        let mut edits = 0;
+        let mut last = String::new();
+        eventually(SOON, || {
+            edits += 1;
+            last = format!("edit {edits}\n");
+            project.put("kept.txt", last.as_str());
+            let status = workspace.run(&["status"]).text();
+            same(status.contains("a tool call on it is under way"), true)
+        });
+        assert_ne!(workspace.text("kept.txt").unwrap(), last);
+
+        workspace.write("../dead", "");
+        running.wait().expect_code(0);
+        assert_eq!(workspace.text("kept.txt").unwrap(), last);
+        drop(watch);
+    }
+}
+
 /// A file outside of the workspace with these bytes.
 fn written(workspace: &Workspace, bytes: &[u8]) -> std::path::PathBuf {
     workspace.write("../bytes", bytes);

@@ -4,7 +4,7 @@
 //! because the network must not hold the stream up; until then open calls are kept, and ended
 //! ones forgotten, since the session's first scan sees what they did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,8 +34,8 @@ pub struct ToolCalls {
 enum To {
     /// Nobody yet; these are open.
     Nobody(BTreeMap<String, ToolStart>),
-    /// The session of this process.
-    Session(SessionHandle),
+    /// The session of this process, and the calls that it takes for open.
+    Session(SessionHandle, BTreeSet<String>),
     /// The agent of another process.
     Agent(mpsc::Sender<Request>),
 }
@@ -69,7 +69,7 @@ impl ToolCalls {
 
     /// Passes on to the session of this process from now on, the open calls first.
     pub fn attach_session(&self, handle: SessionHandle) {
-        self.attach(To::Session(handle));
+        self.attach(To::Session(handle, BTreeSet::new()));
     }
 
     /// Passes on to the agent of another process from now on, the open calls first.
@@ -87,9 +87,15 @@ impl ToolCalls {
         self.attach(To::Agent(sender));
     }
 
-    /// Ends with the stream: waits until the agent has been told everything.
+    /// Ends with the stream, and with it every call that got no result: whoever made it is gone.
+    /// Waits until the agent has been told everything.
     pub async fn told(&self) {
-        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = To::Nobody(BTreeMap::new());
+        let nobody = To::Nobody(BTreeMap::new());
+        let to = std::mem::replace(
+            &mut *self.to.lock().unwrap_or_else(PoisonError::into_inner),
+            nobody,
+        );
+        to.end();
         let sending = self
             .sending
             .lock()
@@ -112,14 +118,22 @@ impl ToolCalls {
 }
 
 impl To {
+    /// Ends what is open. The agent of another process does so when its peer goes.
+    fn end(self) {
+        if let Self::Session(handle, open) = self {
+            open.iter().for_each(|id| handle.tool_finished(id));
+        }
+    }
+
     fn started(&mut self, call: ToolStart, root: &Path) {
         match self {
             Self::Nobody(open) if open.len() < MAX_OPEN_CALLS => {
                 open.insert(call.id.clone(), call);
             }
             Self::Nobody(_) => {}
-            Self::Session(handle) => {
+            Self::Session(handle, open) => {
                 if let Some(call) = tool_call(call, root) {
+                    open.insert(call.id.clone());
                     handle.tool_started(call);
                 }
             }
@@ -132,7 +146,10 @@ impl To {
             Self::Nobody(open) => {
                 open.remove(&id);
             }
-            Self::Session(handle) => handle.tool_finished(&id),
+            Self::Session(handle, open) => {
+                open.remove(&id);
+                handle.tool_finished(&id);
+            }
             Self::Agent(queue) => send(queue, Request::ToolFinished { id }),
         }
     }

@@ -80,6 +80,8 @@ pub struct SeenFile {
     pub mtime: u64,
     /// Bytes.
     pub size: u64,
+    /// How many names it has (hard links), here and elsewhere.
+    pub links: u64,
     /// Of the content.
     pub hash: BlobHash,
     /// The content, if it may be that of a text document that has grown.
@@ -306,6 +308,7 @@ pub(super) fn read(file: OwnedFd, if_written: IfWritten) -> io::Result<Seen> {
         mode: after.st_mode & 0o777,
         mtime: u64::try_from(print.mtime_ns / 1_000_000).unwrap_or_default(),
         size,
+        links: after.st_nlink as u64,
         hash: BlobHash::from_bytes(*hasher.finalize().as_bytes()),
         text: is_text.then(|| String::from_utf8(small).ok()).flatten(),
     }))

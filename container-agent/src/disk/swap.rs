@@ -9,11 +9,16 @@
 //!
 //! Must not do: decide what should be on disk.
 //!
-//! Known limits. Hard links: a file that has several names loses them to the swap. A process that
-//! holds the file open for writing makes us wait ([`PutResult::Busy`]); one that opens it in the
-//! microseconds around the exchange is waited for, [`PATIENCE`] long. Where the file system cannot
-//! exchange names the old file is linked aside first, which protects against writers into it but
-//! not against one that renames another file over it in the same instant.
+//! Hard links: of a file that has several names only this one gets the replacement; the others keep
+//! what they had, and the caller is told. Writing in place would keep the names together, but nobody
+//! knows where they all are: what the network sends would reach files outside the root, and a killed
+//! process would leave one half written. For the same reason the mode of such a file is
+//! not set ([`PutResult::Linked`]).
+//!
+//! Known limits. A process that holds the file open for writing makes us wait ([`PutResult::Busy`]);
+//! one that opens it in the microseconds around the exchange is waited for, [`PATIENCE`] long. Where
+//! the file system cannot exchange names the old file is linked aside first, which protects against
+//! writers into it but not against one that renames another file over it in the same instant.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -90,7 +95,11 @@ pub enum PutResult {
         print: Fingerprint,
         /// What was there.
         displaced: Displaced,
+        /// That has other names (hard links), and keeps them.
+        linked: bool,
     },
+    /// It has other names (hard links), so that their mode would be set as well. Nothing was changed.
+    Linked,
     /// Something else is there than was expected. Nothing was changed.
     Changed,
     /// Somebody is writing what is there. Nothing was changed.
@@ -258,6 +267,9 @@ impl Root {
 
     /// Reads what is under a temporary name, as a killed process left it.
     pub fn left_behind(&self, path: &FilePath, temp: &TempName) -> Result<Seen, DiskError> {
+        if let Ok(parent) = self.parent(path) {
+            finish_exchange(&parent, temp.as_str());
+        }
         match temp.beside(path).parse() {
             Ok(temp) => self.observe(&temp, None, IfWritten::Read),
             Err(_) => Ok(Seen::Absent),
@@ -299,6 +311,9 @@ impl Root {
             let stat = rustix::fs::fstat(&file)?;
             if !expected.admits(&Fingerprint::exact(&stat)) {
                 return Ok(PutResult::Changed);
+            }
+            if stat.st_nlink > 1 {
+                return Ok(PutResult::Linked);
             }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
             let stat = rustix::fs::fstat(&file)?;
@@ -385,7 +400,12 @@ impl Root {
         }
         let print = Fingerprint::lasting(&stat()?);
         let displaced = displaced(parent, temp, &put.expected)?;
-        Ok(PutResult::Swapped { print, displaced })
+        let old = rustix::fs::statat(parent, temp, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(PutResult::Swapped {
+            print,
+            displaced,
+            linked: old.st_nlink > 1,
+        })
     }
 }
 
@@ -478,14 +498,34 @@ fn link(old: &OwnedFd, from: &str, new: &OwnedFd, to: &str) -> Result<(), Errno>
 /// Exchanges two names of a directory.
 fn exchange(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(parent, temp, parent, name, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = format!("{temp}.aside");
-            link(parent, name, parent, &aside)?;
-            rustix::fs::renameat(parent, temp, parent, name)?;
-            rustix::fs::renameat(parent, &aside, parent, temp)
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => exchange_by_links(parent, temp, name),
         exchanged => exchanged,
     }
+}
+
+/// Exchanges two names where the file system cannot: neither is ever without a whole file.
+fn exchange_by_links(parent: &OwnedFd, temp: &str, name: &str) -> Result<(), Errno> {
+    let aside = aside(temp);
+    link(parent, name, parent, &aside)?;
+    if let Err(error) = rustix::fs::renameat(parent, temp, parent, name) {
+        let _ = rustix::fs::unlinkat(parent, &aside, AtFlags::empty());
+        return Err(error);
+    }
+    rustix::fs::renameat(parent, &aside, parent, temp)
+}
+
+/// Puts what a process left that was killed in the middle of that under its temporary name.
+fn finish_exchange(parent: &OwnedFd, temp: &str) {
+    let aside = aside(temp);
+    if rename(parent, &aside, temp, RenameFlags::NOREPLACE) == Err(Errno::EXIST) {
+        // It was only linked.
+        let _ = rustix::fs::unlinkat(parent, &aside, AtFlags::empty());
+    }
+}
+
+/// The name of what is displaced while it has none else.
+fn aside(temp: &str) -> String {
+    format!("{temp}.aside")
 }
 
 fn errno(error: io::Error) -> Errno {

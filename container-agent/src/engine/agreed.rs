@@ -67,6 +67,18 @@ impl Agreed {
         self.inodes.get(&(dev, ino))
     }
 
+    /// All paths whose file is of this inode. Looks at every path.
+    pub fn names_of(&self, dev: u64, ino: u64) -> impl Iterator<Item = &FilePath> {
+        let is = move |base: &Base| {
+            base.print
+                .is_some_and(|print| (print.dev, print.ino) == (dev, ino))
+        };
+        self.bases
+            .iter()
+            .filter(move |(_, base)| is(base))
+            .map(|(path, _)| path)
+    }
+
     /// The path at which a document's text is on disk.
     pub fn at_doc(&self, doc: &DocId) -> Option<&FilePath> {
         self.docs.get(doc)

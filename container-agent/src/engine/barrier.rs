@@ -22,24 +22,16 @@ pub(super) struct Barrier {
 }
 
 enum Step {
-    /// For its cookie, and for the answer of this number.
-    Sight(Cookie, u64),
+    /// For its cookie unless it was seen, and for the answer of this number.
+    Sight(Option<Cookie>, u64),
     /// For the paths up to this mark.
     Rest(u64),
     /// For the updates before this place in line; the paths were marked up to this mark.
     Acknowledged(u64, u64),
 }
 
-/// What shows that every earlier change of the disk was reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cookie {
-    /// It can only be put once the workspace is watched.
-    Wanted,
-    /// It was put, and is not seen yet.
-    Put(String),
-    /// It was seen, or none is needed.
-    Seen,
-}
+/// The name of a file whose event shows that every earlier change of the disk was reported.
+pub(super) type Cookie = String;
 
 /// What a report is about: everything, or what was there when a barrier got as far.
 #[derive(Clone, Copy)]
@@ -122,27 +114,9 @@ impl Engine {
 
     pub(super) fn barrier_cookie(&mut self, name: &str) {
         for barrier in &mut self.barriers {
-            if let Step::Sight(cookie, _) = &mut barrier.step
-                && matches!(cookie, Cookie::Put(put) if put == name)
-            {
-                *cookie = Cookie::Seen;
+            if let Step::Sight(cookie, _) = &mut barrier.step {
+                cookie.take_if(|cookie| cookie == name);
             }
-        }
-    }
-
-    /// Everything was listed and is watched: cookies that were not seen may have been put too
-    /// early, or got lost with other events.
-    pub(super) fn renew_cookies(&mut self) {
-        let cookie = self.put_cookie();
-        for barrier in &mut self.barriers {
-            if let Step::Sight(waits, _) = &mut barrier.step
-                && *waits != Cookie::Seen
-            {
-                waits.clone_from(&cookie);
-            }
-        }
-        if let Cookie::Put(name) = cookie {
-            self.tools.renew(&name);
         }
     }
 
@@ -152,7 +126,7 @@ impl Engine {
         let mut at = 0;
         while at < self.barriers.len() {
             let step = match &self.barriers[at].step {
-                Step::Sight(Cookie::Seen, answer)
+                Step::Sight(None, answer)
                     if self.may_plan() && self.following && self.answered >= *answer =>
                 {
                     Some(Step::Rest(self.works.last_mark()))

@@ -7,11 +7,11 @@ use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
 use super::jobs::{DiskJob, Look, Looked};
-use super::plan::Disk;
+use super::plan::{Disk, entry_mode};
 use super::run::{Again, Engine};
 use super::work::{Origin, View};
 use crate::disk::DiskError;
-use crate::disk::observe::{IfWritten, Seen};
+use crate::disk::observe::{IfWritten, Seen, SeenFile};
 use crate::disk::swap::TempName;
 use crate::journal::Base;
 use crate::rules::is_temporary;
@@ -50,6 +50,7 @@ impl Engine {
         work.by = by;
         work.by_named_call = by_named_call;
         work.by_call |= by_call;
+        work.by_other_name = false;
         work.ignored = ignored;
         if urgency == Urgency::Now {
             // Whoever wrote it has closed it: who writes it now is somebody else.
@@ -199,11 +200,14 @@ impl Engine {
             }
             Ok(seen) => seen,
         };
-        let (view, text) = view_of(seen, is_text, base.as_ref());
         work.written_since = None;
         work.kept_base = false;
         work.trouble = None;
         self.retry_below(path);
+        if let Seen::File(file) = &seen {
+            self.look_at_other_names(path, file);
+        }
+        let (view, text) = view_of(seen, is_text, base.as_ref());
         let Some(work) = self.works.get_mut(path) else {
             return;
         };
@@ -223,6 +227,31 @@ impl Engine {
             }
         }
         self.works.wake(path);
+    }
+
+    /// What was written under one of a file's names (hard links) is under the others too, and the
+    /// kernel tells of the one only.
+    fn look_at_other_names(&mut self, path: &FilePath, file: &SeenFile) {
+        let (Some(work), Some(base)) = (self.works.get(path), self.agreed.get(path)) else {
+            return;
+        };
+        let is_as_agreed =
+            base.hash == Some(file.hash) && entry_mode(&base.entry) == Some(file.mode);
+        // Whoever is looked at for another name leaves it to that: they would go on for ever.
+        if file.links < 2 || is_as_agreed || work.by_other_name {
+            return;
+        }
+        let by = work.by.clone();
+        let names = self.agreed.names_of(file.print.dev, file.print.ino);
+        let others: Vec<FilePath> = names.filter(|name| *name != path).cloned().collect();
+        for other in others {
+            let is_new = self.works.get(&other).is_none();
+            self.mark_for(&other, Urgency::Now, path);
+            if let (true, Some(work)) = (is_new, self.works.get_mut(&other)) {
+                work.by.clone_from(&by);
+                work.by_other_name = true;
+            }
+        }
     }
 
     /// Whether a path has been absent for long enough to be gone. If not, it is looked at again.

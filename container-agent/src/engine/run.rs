@@ -140,6 +140,8 @@ pub(super) struct Engine {
     pub sent: u64,
     pub received_paths: u64,
     pub conflicts: Vec<Conflict>,
+    /// It was said that files lose their other names.
+    pub told_linked: bool,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
     /// Cancelled when the server will never let us in; the link ends with it.
@@ -246,10 +248,14 @@ impl Engine {
                     }
                 }
                 self.wake_all();
-                self.renew_cookies();
             }
             WatchEvent::Cookie(name) => self.cookie_seen(&name),
             WatchEvent::Unseen { path, why } => drop(self.unseen.insert(path, why)),
+            WatchEvent::Gone(gone) => {
+                let below = format!("{gone}/");
+                self.unseen
+                    .retain(|path, _| *path != gone && !path.starts_with(&below));
+            }
             WatchEvent::Watches(count) => self.watches = count,
             WatchEvent::Note(note) => self.note(note),
             WatchEvent::RootLost => self.lose_root(),
@@ -494,23 +500,20 @@ impl Engine {
         }
     }
 
-    /// Touches a cookie whose event will be behind those of everything before.
-    pub fn put_cookie(&mut self) -> Cookie {
+    /// Puts a cookie, which the watcher reports behind everything before. One way needs none.
+    pub fn put_cookie(&mut self) -> Option<Cookie> {
         if self.config.direction != Direction::Both {
-            return Cookie::Seen;
+            return None;
         }
-        if !self.listed || self.root_lost {
-            return Cookie::Wanted;
-        }
+        let watcher = self.watcher.as_ref()?;
         self.cookies += 1;
-        let name = format!("{}-{}", self.client.get(), self.cookies);
-        match self.state.touch_cookie(&name) {
-            Ok(()) => Cookie::Put(name),
-            Err(error) => {
-                self.note(error.to_string());
-                Cookie::Seen
-            }
+        let cookie = format!("{}-{}", self.client.get(), self.cookies);
+        watcher.expect(&cookie);
+        if let Err(error) = self.state.touch_cookie(&cookie) {
+            tracing::warn!("everything is listed instead: {error}");
+            watcher.relist();
         }
+        Some(cookie)
     }
 
     fn cookie_seen(&mut self, name: &str) {

@@ -197,6 +197,7 @@ impl Session {
             sent: 0,
             received_paths: 0,
             conflicts: Vec::new(),
+            told_linked: false,
             last_acknowledged: None,
             watches: 0,
             shut_out: shut_out.clone(),

@@ -106,6 +106,13 @@ impl Place {
         std::fs::read_to_string(self.at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
+    /// How many notes have this in them.
+    fn notes_with(&self, word: &str) -> usize {
+        let notes = self.notes.lock().unwrap();
+        let with = |note: &&Progress| matches!(note, Progress::Note(note) if note.contains(word));
+        notes.iter().filter(with).count()
+    }
+
     /// The tree in the double's terms.
     fn tree(&self) -> BTreeMap<String, String> {
         let mut tree = BTreeMap::new();

@@ -52,26 +52,19 @@ impl Tools {
 
     /// A call has ended; its changes are complete once its cookie is seen. When none is needed it is
     /// over now, and given back.
-    pub fn finished(&mut self, id: &str, cookie: Cookie) -> Vec<ToolCall> {
-        if cookie == Cookie::Seen {
+    pub fn finished(&mut self, id: &str, cookie: Option<Cookie>) -> Vec<ToolCall> {
+        if cookie.is_none() {
             return self.end(|call| call.call.id == id);
         }
         for call in self.calls.iter_mut().filter(|call| call.call.id == id) {
-            call.until.clone_from(&Some(cookie.clone()));
+            call.until.clone_from(&cookie);
         }
         Vec::new()
     }
 
-    /// Cookies that were not seen are replaced by this one.
-    pub fn renew(&mut self, cookie: &str) {
-        for until in self.calls.iter_mut().filter_map(|call| call.until.as_mut()) {
-            *until = Cookie::Put(cookie.to_owned());
-        }
-    }
-
     /// A cookie was seen. Gives the calls that are over now.
     pub fn cookie(&mut self, cookie: &str) -> Vec<ToolCall> {
-        self.end(|call| matches!(&call.until, Some(Cookie::Put(put)) if put == cookie))
+        self.end(|call| call.until.as_deref() == Some(cookie))
     }
 
     fn end(&mut self, is_over: impl Fn(&Call) -> bool) -> Vec<ToolCall> {
@@ -141,12 +134,11 @@ mod tests {
         assert!(tools.author(&g).unwrap().contains("Bash") && tools.may_delete());
         tools.started(call("3", "Task", &[]));
         assert_eq!(tools.author(&g), None);
-        tools.finished("1", Cookie::Put("lost".into()));
-        tools.renew("cookie");
+        tools.finished("1", Some("cookie".into()));
         assert!(tools.author(&f).unwrap().contains("Edit"));
         assert_eq!(tools.cookie("cookie").len(), 1);
         assert!(!tools.hold(&f));
-        tools.finished("3", Cookie::Seen);
+        tools.finished("3", None);
         assert!(tools.author(&f).unwrap().contains("Bash"));
     }
 

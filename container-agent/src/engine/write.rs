@@ -300,17 +300,27 @@ impl Engine {
         // After an error nobody knows how far it came: what it displaced may wait for the next session.
         let is_over = matches!(
             result,
-            Ok(PutResult::Done(_) | PutResult::Changed | PutResult::Busy)
+            Ok(PutResult::Done(_) | PutResult::Changed | PutResult::Linked | PutResult::Busy)
         );
         if writing.intent && is_over {
             self.records.push(Record::NoIntent(path.clone()));
         }
         match result {
             Ok(PutResult::Done(print)) => self.written(path, writing, print, None),
-            Ok(PutResult::Swapped { print, displaced }) => {
+            Ok(PutResult::Swapped {
+                print,
+                displaced,
+                linked,
+            }) => {
+                if linked && !std::mem::replace(&mut self.told_linked, true) {
+                    self.note(format!(
+                        "`{path}` is a file of its own now: it had other names (hard links), and \
+                         these keep what they had; so with every such file"
+                    ));
+                }
                 self.written(path, writing, print, Some(displaced));
             }
-            Ok(PutResult::Changed) => self.look_again(path),
+            Ok(PutResult::Changed | PutResult::Linked) => self.look_again(path),
             Ok(PutResult::Busy) => {
                 let why = "somebody is writing it".to_owned();
                 self.trouble(path, why, Again::Later);
@@ -487,6 +497,17 @@ impl Engine {
                 self.received_paths += 1;
                 (self.progress)(Progress::Received(path.clone()));
                 self.replan(path);
+            }
+            Ok(PutResult::Linked) => {
+                // A file of its own gets it.
+                let (view, entry) = (
+                    self.works.get(path).and_then(|work| work.view.clone()),
+                    entry.cloned(),
+                );
+                self.replan(path);
+                if let Some(view) = view {
+                    self.write(path, view, entry, None);
+                }
             }
             Ok(_) => self.look_again(path),
             Err(error) => self.disk_failed(path, &error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{InotifyNotifier, Notifier, RawEvent, Waker, WatchId, What};
+use super::{InotifyNotifier, Notifier, RawEvent, Waker, WatchId};
 
 /// Events that fit into the queue.
 const QUEUE: usize = 64;
@@ -61,13 +61,7 @@ impl Notifier for Lossy {
         if events.len() > room {
             self.lost.fetch_add(events.len() - room, Ordering::Relaxed);
             events.truncate(room);
-            events.push(RawEvent {
-                watch: None,
-                what: What::Overflow,
-                is_dir: false,
-                name: None,
-                cookie: 0,
-            });
+            events.push(RawEvent::overflow());
         }
         Ok(events)
     }

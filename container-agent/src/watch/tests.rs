@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tokio::sync::mpsc::Receiver;
 
+use super::limited::Limited;
 use super::lossy::Lossy;
 use super::*;
 use crate::disk::observe::{IfWritten, Seen};
@@ -82,6 +83,7 @@ impl Watched {
             let ended = end(&event);
             match event {
                 WatchEvent::Dirty(dirty) => dirty.into_iter().for_each(|dirty| self.look(dirty)),
+                WatchEvent::ListingEnded => self.look_at_known(),
                 other => self.others.push(other),
             }
             if ended {
@@ -108,9 +110,22 @@ impl Watched {
         }
     }
 
+    /// What the engine does when everything was listed: what was not may be gone.
+    fn look_at_known(&mut self) {
+        let root = self.dir.path();
+        self.model
+            .retain(|path| std::fs::symlink_metadata(root.join(path)).is_ok());
+    }
+
+    fn notes(&self, word: &str) -> usize {
+        let with = |e: &&WatchEvent| matches!(e, WatchEvent::Note(note) if note.contains(word));
+        self.others.iter().filter(with).count()
+    }
+
     async fn barrier(&mut self) {
         self.barriers += 1;
         let name = format!("barrier-{}", self.barriers);
+        self.watcher.as_ref().unwrap().expect(&name);
         self.state.touch_cookie(&name).unwrap();
         self.until(|event| *event == WatchEvent::Cookie(name.clone()))
             .await;
@@ -315,26 +330,120 @@ async fn a_root_that_goes_says_nothing_about_its_files() {
 async fn lost_events_are_made_up_for() {
     let notifier = Lossy::new(fastrand::Rng::with_seed(1));
     let mut watched = Watched::with(&[("d/f", "x")], Box::new(notifier)).await;
-    for round in 0..20 {
+    // The cookie may be among the lost as well.
+    let mut round = 0;
+    while round < 20 || watched.notes("were lost") == 0 && round < 200 {
         watched.sh(&format!(
             "mkdir -p n{round}/a/b; for i in 1 2 3 4 5 6 7 8; do echo $i > n{round}/a/b/$i; echo $i > d/$i; done"
         ));
+        watched.sh(&format!("rm -rf n{}", round / 2));
+        watched.assert_equal("after lost events").await;
+        round += 1;
     }
-    let overflow = |e: &WatchEvent| matches!(e, WatchEvent::Note(note) if note.contains("lost"));
-    watched.until(overflow).await;
-    // The cookie may be among the lost: the listing that follows an overflow is as good.
-    let settled = tokio::time::timeout(Duration::from_secs(20), async {
-        while watched.model != watched.walk() {
-            watched.watcher.as_ref().unwrap().relist();
+    assert!(watched.notes("were lost") > 0, "no overflow was injected");
+    watched.stop().await;
+}
+
+/// Tells of nothing but cookies, and in front of each that events were lost.
+struct Blind(InotifyNotifier);
+
+impl Notifier for Blind {
+    fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
+        self.0.add(directory)
+    }
+
+    fn remove(&mut self, watch: WatchId) {
+        self.0.remove(watch);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<RawEvent>> {
+        let mut events = self.0.wait(timeout)?;
+        let name = |event: &RawEvent| event.name.as_ref()?.to_str().map(ToOwned::to_owned);
+        events.retain(|event| name(event).is_some_and(|name| name.starts_with("barrier-")));
+        if !events.is_empty() {
+            events.insert(0, RawEvent::overflow());
+        }
+        Ok(events)
+    }
+
+    fn waker(&self) -> Waker {
+        self.0.waker()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_behind_lost_events_waits_for_the_listing() {
+    let notifier = Blind(InotifyNotifier::new().unwrap());
+    let mut watched = Watched::with(&[("d/f", "x")], Box::new(notifier)).await;
+    for script in ["echo 1 > d/1", "mkdir e; mv d/f e/g", "rm -r d"] {
+        watched.sh(script);
+        watched.assert_equal(script).await;
+    }
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_limit_of_watches_a_barrier_holds_all_the_same() {
+    // None; the cookies' directory; the root too; and one of two directories.
+    for limit in 0..4 {
+        let notifier = Limited::new(limit);
+        let files = [("a/f", "x"), ("b/f", "y")];
+        let mut watched = Watched::with(&files, Box::new(notifier)).await;
+        for (round, script) in [
+            "echo 1 > a/new; echo 2 > b/new; echo 3 > new",
+            "mkdir -p c/d && echo x > c/d/f",
+            "mv a/f b/g; mv c/d e; rm b/f",
+            "rm -rf e b",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            watched.sh(script);
             watched
-                .until(|event| matches!(event, WatchEvent::ListingEnded))
+                .assert_equal(&format!("limit {limit}, {round}"))
                 .await;
         }
+        assert_eq!(watched.notes("not every directory"), 1, "limit {limit}");
+        watched.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_tree_does_not_keep_what_is_not_watched_from_being_listed() {
+    let notifier = Limited::new(2);
+    let mut watched = Watched::with(&[("d/f", "x")], Box::new(notifier)).await;
+    watched.sh("echo 1 > d/new");
+    let (stop, busy) = (Arc::new(AtomicU64::new(0)), watched.at("busy"));
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        while stopped.load(Ordering::Relaxed) == 0 {
+            std::fs::write(&busy, "x").unwrap();
+        }
     });
-    settled.await.unwrap();
-    assert!(
-        watched.others.iter().any(overflow),
-        "no overflow was injected"
-    );
+    let reported = |event: &WatchEvent| matches!(event, WatchEvent::Dirty(d) if d.iter().any(|d| d.path.as_str() == "d/new"));
+    let found = tokio::time::timeout(Duration::from_secs(20), watched.until(reported)).await;
+    stop.store(1, Ordering::Relaxed);
+    writer.join().unwrap();
+    found.expect("it is listed while the root is written all the time");
+    watched.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_holds_when_its_cookie_cannot_be_seen() {
+    let mut watched = Watched::new(&[("d/f", "x")]).await;
+    let cookies = watched.state.cookies();
+    // Whoever removes the directory leaves nothing to watch, and nowhere to put the next.
+    for script in ["echo 1 > d/1", "rm -r d/f; echo 2 > d/2"] {
+        watched.sh(script);
+        std::fs::remove_dir_all(&cookies).unwrap();
+        watched.watcher.as_ref().unwrap().expect(script);
+        watched.watcher.as_ref().unwrap().relist();
+        watched
+            .until(|event| *event == WatchEvent::Cookie(script.to_owned()))
+            .await;
+        assert_eq!(watched.model, watched.walk());
+        std::fs::create_dir(&cookies).unwrap();
+    }
+    watched.assert_equal("once it is back").await;
     watched.stop().await;
 }

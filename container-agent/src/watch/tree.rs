@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 use uspark_shared::path::{FilePath, PathError};
@@ -27,6 +27,12 @@ const BATCH: usize = 256;
 /// Whoever took our events is gone, or nobody requests anything any more.
 struct Ended;
 
+/// What is not synced although somebody will miss it, as [`WatchEvent::Unseen`] says it.
+struct Unseen {
+    path: String,
+    why: String,
+}
+
 pub(super) struct Tree {
     notifier: Box<dyn Notifier>,
     root: Arc<Root>,
@@ -37,14 +43,22 @@ pub(super) struct Tree {
     directories: HashMap<WatchId, Option<FilePath>>,
     watches: HashMap<Option<FilePath>, WatchId>,
     cookie_watch: Option<WatchId>,
+    /// Cookies announced and not reported.
+    expected: Vec<String>,
+    /// Cookies announced until now may have been put while they were not watched.
+    cookies_missed: bool,
     /// Directories that hold something of the project although they are ignored.
     required: HashSet<FilePath>,
     half_renames: VecDeque<(u32, FilePath)>,
     /// Reported with the next event.
     dirty: Vec<Dirty>,
-    /// Some directory could not be watched: its changes are found by listing.
+    /// Some directory could not be watched, or events were lost: changes are found by listing.
     uncovered: bool,
+    /// That was said.
+    told_uncovered: bool,
     lost: bool,
+    /// When it is looked again whether the root is there, and listed what is not covered.
+    next_poll: Instant,
     /// Watches when they were last reported.
     told_watches: usize,
     /// How many events were taken.
@@ -59,7 +73,7 @@ impl Tree {
         events: Sender<WatchEvent>,
         counted: Arc<AtomicU64>,
     ) -> Self {
-        Self {
+        let mut tree = Self {
             notifier,
             root,
             cookies,
@@ -68,14 +82,21 @@ impl Tree {
             directories: HashMap::new(),
             watches: HashMap::new(),
             cookie_watch: None,
+            expected: Vec::new(),
+            cookies_missed: false,
             required: HashSet::new(),
             half_renames: VecDeque::new(),
             dirty: Vec::new(),
             uncovered: false,
+            told_uncovered: false,
             lost: false,
+            next_poll: Instant::now(),
             told_watches: 0,
             counted,
-        }
+        };
+        tree.watch_cookies();
+        tree.cookies_missed = tree.cookie_watch.is_none();
+        tree
     }
 
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
@@ -86,14 +107,9 @@ impl Tree {
     fn run_to_end(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
         self.list_all()?;
         loop {
-            let events = self.notifier.wait(Some(POLL));
-            loop {
-                match requests.try_recv() {
-                    Ok(request) => self.serve(request)?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Err(Ended),
-                }
-            }
+            let left = self.next_poll.saturating_duration_since(Instant::now());
+            let events = self.notifier.wait(Some(left));
+            self.serve_all(requests)?;
             let events = match events {
                 Ok(events) => {
                     self.counted
@@ -107,50 +123,73 @@ impl Tree {
                     Vec::new()
                 }
             };
+            let is_due = Instant::now() >= self.next_poll;
+            if is_due {
+                self.next_poll = Instant::now() + POLL;
+            }
             if self.lost {
                 self.look_for_root()?;
-            } else if events.is_empty() && !self.root.is_there() {
+            } else if (events.is_empty() || is_due) && !self.root.is_there() {
                 // The kernel does not say so of a directory that is held open, or covered by a mount.
                 self.lose_root()?;
-            } else if events.is_empty() && self.uncovered {
-                self.list_all()?;
             } else {
                 self.take(events)?;
+                // However much goes on where it is watched.
+                if is_due && self.uncovered && !self.lost {
+                    self.list_all()?;
+                }
             }
         }
     }
 
-    fn serve(&mut self, request: Request) -> Result<(), Ended> {
-        match request {
-            Request::Relist => self.list_all(),
-            Request::Require(directory) => {
-                let mut needed: Vec<FilePath> = directory.ancestors().collect();
-                needed.reverse();
-                needed.push(directory);
-                for directory in needed {
-                    if self.required.insert(directory.clone())
-                        && !self.watches.contains_key(&Some(directory.clone()))
-                    {
-                        self.list(Some(directory), None)?;
-                    }
+    fn serve_all(&mut self, requests: &Receiver<Request>) -> Result<(), Ended> {
+        let mut relist = false;
+        loop {
+            match requests.try_recv() {
+                Ok(Request::Relist) => relist = true,
+                Ok(Request::Expect(cookie)) => {
+                    self.expected.push(cookie);
+                    relist |= self.cookies_missed;
                 }
-                self.flush()
+                Ok(Request::Require(directory)) => self.require(directory)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(Ended),
             }
         }
+        // What is announced from here on is put while it is watched.
+        self.cookies_missed = self.cookie_watch.is_none();
+        // A lost root is listed when it is back.
+        match relist && !self.lost {
+            true => self.list_all(),
+            false => Ok(()),
+        }
+    }
+
+    fn require(&mut self, directory: FilePath) -> Result<(), Ended> {
+        let mut needed: Vec<FilePath> = directory.ancestors().collect();
+        needed.reverse();
+        needed.push(directory);
+        for directory in needed {
+            if self.required.insert(directory.clone())
+                && !self.watches.contains_key(&Some(directory.clone()))
+            {
+                self.list(Some(directory), None)?;
+            }
+        }
+        self.flush()
     }
 
     fn take(&mut self, events: Vec<RawEvent>) -> Result<(), Ended> {
-        let mut relist = false;
+        let (mut overflown, mut relist) = (false, false);
         for event in events {
             match (event.what, event.watch) {
-                (What::Overflow, _) | (_, None) => relist = true,
+                (What::Overflow, _) | (_, None) => {
+                    overflown = true;
+                    // Nor do the events behind it prove enough.
+                    self.uncovered = true;
+                }
                 (_, Some(watch)) if Some(watch) == self.cookie_watch => {
-                    // Not its closing: a process that is just being forked holds every file open for a
-                    // moment, and once the cookie is removed its closing is no longer reported.
-                    if let (What::Created, Some(name)) = (event.what, event.name) {
-                        self.flush()?;
-                        self.send(WatchEvent::Cookie(name.to_string_lossy().into_owned()))?;
-                    }
+                    relist |= self.cookie_event(event)?;
                 }
                 (What::WatchGone, Some(watch)) => self.forget(watch),
                 (What::SelfGone, Some(watch)) => {
@@ -167,11 +206,36 @@ impl Tree {
                 }
             }
         }
-        if relist {
+        if overflown {
             self.note("events were lost: everything is listed again".into())?;
+        }
+        if overflown || relist {
             self.list_all()?;
         }
         self.flush()
+    }
+
+    /// Reports a cookie if its event proves enough. Gives whether a listing is needed instead.
+    fn cookie_event(&mut self, event: RawEvent) -> Result<bool, Ended> {
+        match (event.what, event.name) {
+            // Not its closing: a process that is just being forked holds every file open for a
+            // moment, and once the cookie is removed its closing is no longer reported.
+            (What::Created, Some(name)) => {
+                let at = self.expected.iter().position(|cookie| *name == **cookie);
+                if let (Some(at), false) = (at, self.uncovered) {
+                    let cookie = self.expected.remove(at);
+                    self.flush()?;
+                    self.send(WatchEvent::Cookie(cookie))?;
+                }
+                Ok(at.is_some() && self.uncovered)
+            }
+            (What::WatchGone, _) => {
+                self.cookie_watch = None;
+                self.cookies_missed = true;
+                Ok(!self.expected.is_empty())
+            }
+            _ => Ok(false),
+        }
     }
 
     fn entry_changed(
@@ -180,16 +244,20 @@ impl Tree {
         name: &OsStr,
         event: &RawEvent,
     ) -> Result<(), Ended> {
-        let Some(path) = self.path(directory.as_ref(), name)? else {
-            return Ok(());
-        };
-        let ignored = self.rules.is_ignored(&path, event.is_dir);
         let came = matches!(event.what, What::Created | What::MovedTo);
         let left = matches!(event.what, What::Deleted | What::MovedFrom);
+        let path = match path_of(directory.as_ref(), name) {
+            Ok(path) => path,
+            Err(None) => return Ok(()),
+            Err(Some(unnamed)) if left => return self.send(WatchEvent::Gone(unnamed.path)),
+            Err(Some(unnamed)) => return self.unseen(unnamed),
+        };
+        let ignored = self.rules.is_ignored(&path, event.is_dir);
         let moved_from = self.pair(event, &path);
         if event.is_dir {
             if left {
                 self.unwatch(&path);
+                self.send(WatchEvent::Gone(path.to_string()))?;
             }
             if came && self.is_wanted(&path, ignored) {
                 self.report(path.clone(), Urgency::Soon, ignored, moved_from.clone());
@@ -229,14 +297,26 @@ impl Tree {
             return self.lose_root();
         }
         self.uncovered = false;
-        if self.cookie_watch.is_none() {
-            self.cookie_watch = self.notifier.add(&self.cookies).ok();
-        }
+        self.watch_cookies();
         self.flush()?;
         self.send(WatchEvent::ListingBegan)?;
         self.list(None, None)?;
         self.flush()?;
-        self.send(WatchEvent::ListingEnded)
+        self.send(WatchEvent::ListingEnded)?;
+        self.told_uncovered &= self.uncovered;
+        self.next_poll = Instant::now() + POLL;
+        // They were put before it began.
+        for cookie in std::mem::take(&mut self.expected) {
+            self.send(WatchEvent::Cookie(cookie))?;
+        }
+        Ok(())
+    }
+
+    fn watch_cookies(&mut self) {
+        if self.cookie_watch.is_none() {
+            self.cookies_missed = true;
+            self.cookie_watch = self.notifier.add(&self.cookies).ok();
+        }
     }
 
     /// Watches and lists a directory and all that are wanted below it; reports every entry.
@@ -255,7 +335,8 @@ impl Tree {
                 Ok(None) => continue,
                 Err(error) => {
                     let path = directory.map_or(".".into(), String::from);
-                    self.unseen(path, error.to_string())?;
+                    let why = error.to_string();
+                    self.unseen(Unseen { path, why })?;
                     continue;
                 }
             };
@@ -267,8 +348,12 @@ impl Tree {
                 self.rules.load(&self.root, directory.as_ref());
             }
             for entry in listed {
-                let Some(path) = self.path(directory.as_ref(), &entry.name)? else {
-                    continue;
+                let path = match path_of(directory.as_ref(), &entry.name) {
+                    Ok(path) => path,
+                    Err(unnamed) => {
+                        unnamed.map_or(Ok(()), |unnamed| self.unseen(unnamed))?;
+                        continue;
+                    }
                 };
                 let is_dir = entry.kind == Kind::Dir;
                 let ignored = self.rules.is_ignored(&path, is_dir);
@@ -326,7 +411,8 @@ impl Tree {
             // The listing will say that it cannot be read.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(error) => {
-                if !std::mem::replace(&mut self.uncovered, true) {
+                self.uncovered = true;
+                if !std::mem::replace(&mut self.told_uncovered, true) {
                     self.note(format!(
                         "not every directory can be watched ({error}); changes are found by \
                          listing every {} s. hint: raise fs.inotify.max_user_watches",
@@ -386,31 +472,6 @@ impl Tree {
         self.list_all()
     }
 
-    /// The path of an entry. `None` for what is never synced and for what cannot be named, of
-    /// which only the latter is worth a word.
-    fn path(
-        &mut self,
-        directory: Option<&FilePath>,
-        name: &OsStr,
-    ) -> Result<Option<FilePath>, Ended> {
-        let mut whole = OsString::new();
-        if let Some(directory) = directory {
-            whole.push(directory.as_str());
-            whole.push("/");
-        }
-        whole.push(name);
-        let why = match whole.to_str() {
-            None => "its name is not UTF-8".to_owned(),
-            Some(path) => match path.parse() {
-                Ok(path) => return Ok(Some(path)),
-                Err(PathError::Reserved(_)) => return Ok(None),
-                Err(error) => error.to_string(),
-            },
-        };
-        self.unseen(whole.to_string_lossy().into_owned(), why)?;
-        Ok(None)
-    }
-
     fn report(
         &mut self,
         path: FilePath,
@@ -438,7 +499,7 @@ impl Tree {
         self.send(WatchEvent::Dirty(dirty))
     }
 
-    fn unseen(&mut self, path: String, why: String) -> Result<(), Ended> {
+    fn unseen(&mut self, Unseen { path, why }: Unseen) -> Result<(), Ended> {
         self.send(WatchEvent::Unseen { path, why })
     }
 
@@ -449,4 +510,32 @@ impl Tree {
     fn send(&self, event: WatchEvent) -> Result<(), Ended> {
         self.events.blocking_send(event).map_err(|_| Ended)
     }
+}
+
+/// The path of an entry. What is never synced has none, nor has what cannot be named, of which only
+/// the latter is worth a word.
+fn path_of(directory: Option<&FilePath>, name: &OsStr) -> Result<FilePath, Option<Unseen>> {
+    let mut whole = OsString::new();
+    if let Some(directory) = directory {
+        whole.push(directory.as_str());
+        whole.push("/");
+    }
+    whole.push(name);
+    let why = match whole.to_str() {
+        None => "its name is not UTF-8".to_owned(),
+        Some(path) => match path.parse() {
+            Ok(path) => return Ok(path),
+            Err(PathError::Reserved(_)) => return Err(None),
+            Err(error) => error.to_string(),
+        },
+    };
+    let path = shown(&whole);
+    Err(Some(Unseen { path, why }))
+}
+
+/// A name with what is no UTF-8 escaped, so that two names are never shown as one.
+fn shown(name: &OsStr) -> String {
+    let chunks = name.as_encoded_bytes().utf8_chunks();
+    let parts = chunks.map(|chunk| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii()));
+    parts.collect()
 }

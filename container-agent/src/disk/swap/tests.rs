@@ -107,6 +107,26 @@ fn a_swap_leaves_what_it_displaced_until_it_is_discarded() {
 }
 
 #[test]
+fn of_a_file_of_several_names_only_one_is_replaced() {
+    let mut place = Place::new();
+    std::fs::write(place.at("f"), "old").unwrap();
+    let alone = place.expected("f");
+    std::fs::hard_link(place.at("f"), place.at("g")).unwrap();
+    let path: FilePath = "f".parse().unwrap();
+    let print = place.seen("f").print;
+    let set = place.root.set_mode(&path, &print, 0o700).unwrap();
+    assert_eq!(set, PutResult::Linked);
+    let (put, result) = place.put("f", b"new", alone);
+    assert!(matches!(result, PutResult::Swapped { linked: true, .. }));
+    place.root.discard(&put.path, &put.temp);
+    assert_eq!(std::fs::read(place.at("g")).unwrap(), b"old");
+    assert_ne!(place.seen("g").mode, 0o700);
+    let expected = place.expected("g");
+    let (_, result) = place.put("g", b"new", expected);
+    assert!(matches!(result, PutResult::Swapped { linked: false, .. }));
+}
+
+#[test]
 fn what_was_not_expected_stays_untouched() {
     let mut place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();
@@ -201,61 +221,81 @@ fn a_file_that_somebody_writes_is_not_replaced() {
     ));
 }
 
-/// Every version a writer wrote is either still there, or was displaced into our hands, or was
-/// overwritten by the writer itself.
+/// Writes versions in place and by exchange, and gives each with what it overwrote.
+fn write_without_pause(path: &Path, stop: &AtomicBool) -> (Vec<String>, Vec<String>) {
+    let (mut written, mut overwritten) = (Vec::new(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let version = format!("w{}", written.len());
+        let mut before = String::new();
+        if written.len().is_multiple_of(2) {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.read(true).write(true).open(path).unwrap();
+            io::Read::read_to_string(&mut file, &mut before).unwrap();
+            file.set_len(0).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, version.as_bytes(), 0).unwrap();
+        } else {
+            let aside = path.with_extension("aside");
+            std::fs::write(&aside, &version).unwrap();
+            let (cwd, flags) = (rustix::fs::CWD, RenameFlags::EXCHANGE);
+            rustix::fs::renameat_with(cwd, &aside, cwd, path, flags).unwrap();
+            before = std::fs::read_to_string(&aside).unwrap();
+        }
+        written.push(version);
+        overwritten.push(before);
+    }
+    (written, overwritten)
+}
+
+/// Every version that anybody wrote is still there, or was displaced into our hands, or was
+/// overwritten by the writer itself: one of these, once.
 #[test]
 fn nothing_is_lost_to_a_writer_that_overwrites_without_pause() {
     let mut place = Place::new();
-    std::fs::write(place.at("f"), "0").unwrap();
+    std::fs::write(place.at("f"), "first").unwrap();
     let stop = AtomicBool::new(false);
     let path = place.at("f");
-    let lost = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            // Each version names its predecessor as read from disk: if that is a version of ours
-            // then the writer has seen it, and whatever it replaced must have been handed to us.
-            let mut n = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                n += 1;
-                if n.is_multiple_of(2) {
-                    std::fs::write(&path, format!("w{n}")).unwrap();
-                } else {
-                    let aside = path.with_extension("aside");
-                    std::fs::write(&aside, format!("w{n}")).unwrap();
-                    std::fs::rename(&aside, &path).unwrap();
-                }
-            }
-        });
-        let mut lost = 0;
+    let mut versions = vec!["first".to_owned()];
+    let mut ends = Vec::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_without_pause(&path, &stop));
         let mut swaps = 0;
         let deadline = Instant::now() + Duration::from_secs(20);
         while swaps < 300 && Instant::now() < deadline {
-            let seen = match place
+            let seen = place
                 .root
-                .observe(&"f".parse().unwrap(), None, IfWritten::Wait)
-            {
-                Ok(Seen::File(seen)) => seen,
-                _ => continue,
+                .observe(&"f".parse().unwrap(), None, IfWritten::Wait);
+            let Ok(Seen::File(seen)) = seen else {
+                continue;
             };
-            let (put, result) = place.put("f", b"ours", Expected::File(seen.print, seen.hash));
+            let ours = format!("ours {swaps}");
+            let expected = Expected::File(seen.print, seen.hash);
+            let (put, result) = place.put("f", ours.as_bytes(), expected);
             if let PutResult::Swapped { displaced, .. } = result {
                 swaps += 1;
-                let held = std::fs::read(place.at(put.temp.as_str())).unwrap();
+                versions.push(ours);
+                let held = std::fs::read_to_string(place.at(put.temp.as_str())).unwrap();
                 // What we were told is what stays: nobody writes it after we were told.
                 let told = match displaced {
                     Displaced::AsExpected => seen.hash,
                     Displaced::File(seen) => seen.hash,
                     Displaced::Other => panic!("only files here"),
                 };
-                lost += u32::from(BlobHash::of(&held) != told || held.is_empty());
+                assert_eq!(BlobHash::of(held.as_bytes()), told, "{held}");
+                ends.push(held);
                 place.root.discard(&put.path, &put.temp);
             }
         }
         stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
+        let (written, overwritten) = writer.join().unwrap();
         assert!(swaps >= 100, "only {swaps} swaps went through");
-        lost
+        assert!(ends.iter().any(|end| end.starts_with('w')));
+        versions.extend(written);
+        ends.extend(overwritten);
     });
-    assert_eq!(lost, 0);
+    ends.push(std::fs::read_to_string(&path).unwrap());
+    versions.sort();
+    ends.sort();
+    assert_eq!(versions, ends);
 }
 
 #[test]
@@ -264,9 +304,50 @@ fn an_exchange_without_kernel_support_is_as_visible() {
     std::fs::write(place.at("f"), "old").unwrap();
     std::fs::write(place.at("t"), "new").unwrap();
     let parent = place.root.parent(&"f".parse().unwrap()).unwrap();
-    exchange(&parent, "t", "f").unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..200 {
+                let read = std::fs::read_to_string(place.at("f")).unwrap();
+                assert!(read == "old" || read == "new", "{read:?}");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut times = 0;
+        while times % 2 == 0 || !stop.load(Ordering::Relaxed) && times < 1_000_000 {
+            exchange_by_links(&parent, "t", "f").unwrap();
+            times += 1;
+        }
+    });
     assert_eq!(std::fs::read(place.at("f")).unwrap(), b"new");
     assert_eq!(std::fs::read(place.at("t")).unwrap(), b"old");
+    for (temp, name) in [("none", "f"), ("t", "none")] {
+        let error = exchange_by_links(&parent, temp, name).unwrap_err();
+        assert_eq!(error, Errno::NOENT);
+    }
+    assert_eq!(place.names(), ["f", "t"]);
+}
+
+#[test]
+fn an_exchange_without_kernel_support_that_was_killed_is_finished() {
+    let place = Place::new();
+    let temp = TempName::from_random([1; 8]);
+    let path: FilePath = "f".parse().unwrap();
+    let behind = || match place.root.left_behind(&path, &temp).unwrap() {
+        Seen::File(seen) => seen.text.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    // Only linked: the exchange never began.
+    std::fs::write(place.at("f"), "old").unwrap();
+    std::fs::write(place.at(temp.as_str()), "new").unwrap();
+    std::fs::hard_link(place.at("f"), place.at(&aside(temp.as_str()))).unwrap();
+    assert_eq!(behind(), "new");
+    assert_eq!(place.names(), [temp.as_str(), "f"]);
+    // Replaced: what was displaced is aside.
+    std::fs::rename(place.at("f"), place.at(&aside(temp.as_str()))).unwrap();
+    std::fs::rename(place.at(temp.as_str()), place.at("f")).unwrap();
+    assert_eq!(behind(), "old");
+    assert_eq!(place.names(), [temp.as_str(), "f"]);
 }
 
 #[test]

@@ -6,6 +6,42 @@ use uspark_shared::schema::Entry;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_no_utf8_are_told_and_left_alone() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let server = Double::new();
+    let place = Place::new();
+    place.write("d/f", "x");
+    let file = |name: &[u8]| place.at("d").join(std::ffi::OsStr::from_bytes(name));
+    std::fs::write(file(b"bad\xff"), "kept").unwrap();
+    std::fs::write(file(b"bad\xfe"), "kept too").unwrap();
+    let skipped = |report: &Report| -> Vec<String> {
+        assert!(report.is_equal(), "{report:#?}");
+        let skipped = report.skipped.iter();
+        skipped.map(|s| format!("{}: {}", s.path, s.why)).collect()
+    };
+    let told = ["d/bad\\xfe", "d/bad\\xff"].map(|path| format!("{path}: its name is not UTF-8"));
+    for direction in [Direction::Push, Direction::Pull] {
+        assert_eq!(skipped(&place.once(&server, direction).await), told);
+    }
+    let agent = place.watch(&server).await;
+    assert_eq!(skipped(&agent.handle.status().await.report), told);
+    assert_eq!(server.tree().into_keys().collect::<Vec<_>>(), ["d/f"]);
+    assert_eq!(std::fs::read(file(b"bad\xff")).unwrap(), b"kept");
+    assert_eq!(std::fs::read(file(b"bad\xfe")).unwrap(), b"kept too");
+    // What is gone is not told of any more, also where its directory went.
+    std::fs::remove_file(file(b"bad\xff")).unwrap();
+    assert_eq!(skipped(&agent.equal().await), told[..1]);
+    place.sh("mv d e");
+    assert_eq!(
+        skipped(&agent.equal().await),
+        ["e/bad\\xfe: its name is not UTF-8"]
+    );
+    place.sh("rm -r e");
+    assert_eq!(skipped(&agent.equal().await), [""; 0]);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_project_comes_down_byte_for_byte() {
     let server = Double::new();
     server.text_file("src/main.rs", "fn main() {}\r\n");

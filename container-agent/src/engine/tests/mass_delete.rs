@@ -67,12 +67,6 @@ impl Place {
         agent.equal().await;
         agent
     }
-
-    fn notes_with(&self, word: &str) -> usize {
-        let notes = self.notes.lock().unwrap();
-        let with = |note: &&Progress| matches!(note, Progress::Note(note) if note.contains(word));
-        notes.iter().filter(with).count()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

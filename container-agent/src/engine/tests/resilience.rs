@@ -1,10 +1,12 @@
 //! Lost connections, killed processes, races, and a server that means harm.
 
 use uspark_shared::id::DocId;
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 
 use super::*;
+use crate::watch::limited::Limited;
 
 fn doc(server: &Double, path: &str) -> DocId {
     server.entry(path).unwrap().doc().unwrap().clone()
@@ -259,6 +261,104 @@ async fn changes_name_the_tool_call_that_made_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_several_names_loses_nothing_and_reaches_nothing_outside() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Double::new();
+    server.text_file("f", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    let outside = tempfile::tempdir_in(place.dir.path().parent().unwrap()).unwrap();
+    let other = outside.path().join("other");
+    std::fs::hard_link(place.at("f"), &other).unwrap();
+    place.sh("chmod 644 f; ln f g; mkdir d; ln f d/h");
+    agent.equal().await;
+    let mode_there = |path: &str| match server.entry(path) {
+        Some(Entry::Text { mode, .. }) => mode & 0o777,
+        entry => panic!("{entry:?}"),
+    };
+    // What is written under one name is there under all.
+    place.sh("echo two >> g; chmod 600 d/h");
+    agent.equal().await;
+    assert_eq!(mode_there("f"), 0o600);
+    place.sh("chmod 644 f");
+    agent.equal().await;
+    assert_eq!(mode_there("g"), 0o644);
+    assert_eq!(server.text("f"), "one\ntwo\n");
+    assert_eq!(server.text("d/h"), "one\ntwo\n");
+    assert_eq!(server.tree(), place.tree());
+    // What comes from there is for one name; the others keep what they had.
+    let set_mode = |path: &str| match server.entry(path).unwrap() {
+        Entry::Text {
+            doc, seed, mtime, ..
+        } => {
+            let mode = 0o755;
+            let entry = Entry::Text {
+                doc,
+                seed,
+                mode,
+                mtime,
+            };
+            server.set(path, entry);
+        }
+        entry => panic!("{entry:?}"),
+    };
+    server.type_into("f", |text| format!("typed\n{text}"));
+    set_mode("g");
+    agent.equal().await;
+    assert_eq!(place.read("f"), "typed\none\ntwo\n");
+    assert_eq!(place.read("g"), "one\ntwo\n");
+    assert_eq!(place.read("d/h"), "one\ntwo\n");
+    assert_eq!(server.tree(), place.tree());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "one\ntwo\n");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&place.at("g")), mode(&other)), (0o755, 0o644));
+    assert_eq!(place.notes_with("other names (hard links)"), 1);
+    // From here on each is a file of its own.
+    place.sh("echo three >> f; echo four >> d/h");
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "one\ntwo\nfour\n");
+    // Where nothing is sent, names of one file do not have each other looked at for ever.
+    place.sh("ln -f f g");
+    agent.finish().await;
+    place.sh("echo five >> f");
+    let agent = place.start(&server, Direction::Pull).await;
+    let report = agent.session.finish(Duration::from_secs(5)).await.unwrap();
+    assert!(report.is_done(), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_limit_of_watches_a_barrier_is_true() {
+    // Not even the cookies' directory; or that, the root, and one more.
+    for limit in [0, 3] {
+        let server = Double::new();
+        let place = Place::new();
+        for directory in ["a", "b", "c/d"] {
+            place.write(&format!("{directory}/kept"), "one\n");
+            place.write(&format!("{directory}/gone"), "two\n");
+        }
+        let to = Arc::new(server.clone());
+        let notifier = Box::new(Limited::new(limit));
+        let config = place.config(Direction::Both);
+        let session = Session::start_on(config, place.sink(), to, notifier);
+        let agent = Agent::on(session.await.unwrap());
+        agent.equal().await;
+        for round in 0..3 {
+            place.sh("for d in a b c/d; do echo more >> $d/kept; done");
+            place.write(&format!("e{round}/new"), "new\n");
+            agent.equal().await;
+            assert_eq!(server.tree(), place.tree(), "limit {limit}, {round}");
+        }
+        assert_eq!(server.seen().removals, [""; 0]);
+        place.sh("rm b/gone");
+        agent.equal().await;
+        assert_eq!(server.seen().removals, ["b/gone"]);
+        assert_eq!(place.notes_with("not every directory can be watched"), 1);
+        agent.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_project_reaches_nothing_outside() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret"), "safe").unwrap();
@@ -280,6 +380,11 @@ async fn a_hostile_project_reaches_nothing_outside() {
     // Good where it lies, and not where its directory goes to, there or here.
     server.set("one/two/there", link("../../d/f"));
     server.set("three/four/here", link("../../d/f"));
+    for directory in ["moves/here", "moves/there"] {
+        server.set(&format!("{directory}/good"), link("../../d/f"));
+        server.text_file(&format!("{directory}/f"), "moves along");
+    }
+    server.text_file("swapped/f", "fine");
     let beside = format!("../{}-up", place.dir.path().file_name().unwrap().display());
     let deep = format!("d/../{beside}");
     let above = outside.path().join("above").display().to_string();
@@ -302,20 +407,37 @@ async fn a_hostile_project_reaches_nothing_outside() {
     agent.barrier().await;
     server.remove("one/two/there");
     server.set("there", link("../../d/f"));
-    place.sh("mv three/four/here here");
+    place.sh("mv three/four/here here; mv moves/here moved-here");
+    let moved = server.entry("moves/there/f").unwrap();
+    server.edit(&[
+        ProjectEdit::RemoveFile("moves/there/f".into()),
+        ProjectEdit::RemoveFile("moves/there/good".into()),
+        ProjectEdit::SetFile("moved-there/f".parse().unwrap(), moved),
+        ProjectEdit::SetFile("moved-there/good".parse().unwrap(), link("../../d/f")),
+    ]);
+    // What is written there goes nowhere once its directory is a link.
+    place.sh(&format!(
+        "mv swapped was && ln -s {} swapped",
+        outside.path().display()
+    ));
+    server.text_file("swapped/new", "through a link");
     server.text_file("good/f", "through a link");
     let soon = Instant::now() + Duration::from_secs(1);
     let report = agent.handle.barrier(soon).await;
-    assert!(
-        report
-            .pending
-            .iter()
-            .any(|p| p.path.as_ref().is_some_and(|p| p.as_str() == "good/f"))
-    );
+    let pending = report.pending.iter().filter_map(|p| p.path.as_ref());
+    let pending: Vec<&str> = pending.map(FilePath::as_str).collect();
+    for path in ["good/f", "out/secret", "out/new", "swapped/new"] {
+        assert!(pending.contains(&path), "{path}: {report:#?}");
+    }
     assert_eq!(place.read("d/f"), "fine");
     assert_eq!(place.read("good"), "fine");
+    for path in ["moved-here/f", "moved-there/f"] {
+        assert_eq!(place.read(path), "moves along");
+        assert_eq!(server.text(path), "moves along");
+    }
+    assert_eq!(server.text("was/f"), "fine");
     let refused: Vec<&str> = report.skipped.iter().map(|s| s.path.as_str()).collect();
-    for path in ["l1", "l2", "d/l3", "l4", "l5", "there"] {
+    for path in ["l1", "l2", "d/l3", "l4", "l5", "there", "moved-there/good"] {
         assert!(refused.contains(&path), "{path}: {report:#?}");
         assert!(std::fs::symlink_metadata(place.at(path)).is_err());
     }
@@ -323,7 +445,10 @@ async fn a_hostile_project_reaches_nothing_outside() {
         assert!(refused.contains(&key), "{key}: {report:#?}");
         assert!(key.contains('\0') || !place.at(key).exists(), "{key}");
     }
-    assert!(refused.contains(&"here") && server.entry("here").is_none());
+    for path in ["here", "moved-here/good", "out", "swapped"] {
+        assert!(refused.contains(&path), "{path}: {report:#?}");
+        assert!(server.entry(path).is_none(), "{path}");
+    }
     assert!(!place.at(".git").exists() && !place.at(".GIT").exists());
     let files: Vec<_> = std::fs::read_dir(outside.path())
         .unwrap()
