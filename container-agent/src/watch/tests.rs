@@ -197,13 +197,16 @@ async fn whole_trees_appear_move_and_vanish() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_is_reported_when_it_is_complete_and_reading_is_not_reported() {
+async fn a_write_is_reported_when_it_is_complete_and_reading_wakes_nobody() {
     let mut watched = Watched::new(&[("f", "x"), ("d/g", "y")]).await;
     watched.barrier().await;
     watched.reports.clear();
+    let events = |watched: &Watched| watched.watcher.as_ref().unwrap().events();
+    let before = events(&watched);
     watched.sh("cat f d/g > /dev/null; ls -R . > /dev/null; grep -r x d || true");
     watched.barrier().await;
     assert_eq!(watched.reports, []);
+    assert_eq!(events(&watched), before, "the kernel told of readers");
     watched.sh("echo new > f; chmod +x d/g; ln -s f l");
     watched.barrier().await;
     let urgency = |path: &str| {

@@ -47,7 +47,7 @@ pub(super) struct Tree {
     lost: bool,
     /// Watches when they were last reported.
     told_watches: usize,
-    /// How many events were taken.
+    /// How many events were taken, those of cookies apart.
     counted: Arc<AtomicU64>,
 }
 
@@ -96,8 +96,7 @@ impl Tree {
             }
             let events = match events {
                 Ok(events) => {
-                    self.counted
-                        .fetch_add(events.len() as u64, Ordering::Relaxed);
+                    self.count(&events);
                     events
                 }
                 Err(error) => {
@@ -139,6 +138,13 @@ impl Tree {
         }
     }
 
+    fn count(&self, events: &[RawEvent]) {
+        let of_cookies =
+            |event: &&RawEvent| event.watch.is_some() && event.watch == self.cookie_watch;
+        let others = events.len() - events.iter().filter(of_cookies).count();
+        self.counted.fetch_add(others as u64, Ordering::Relaxed);
+    }
+
     fn take(&mut self, events: Vec<RawEvent>) -> Result<(), Ended> {
         let mut relist = false;
         for event in events {
@@ -152,6 +158,7 @@ impl Tree {
                         self.send(WatchEvent::Cookie(name.to_string_lossy().into_owned()))?;
                     }
                 }
+                (What::Unasked, _) => {}
                 (What::WatchGone, Some(watch)) => self.forget(watch),
                 (What::SelfGone, Some(watch)) => {
                     let is_root = self.directories.get(&watch) == Some(&None);
