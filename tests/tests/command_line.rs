@@ -130,8 +130,9 @@ fn status_says_what_is_watched_what_is_saved_and_what_is_skipped() {
 
 /// Milliseconds since 1970.
 fn now_ms() -> u64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    since.as_millis().try_into().unwrap()
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let since = since.expect("it is after 1970").as_millis();
+    since.try_into().expect("a time in milliseconds fits")
 }
 
 #[test]
