@@ -24,7 +24,7 @@ const NEW: &str = "new";
 /// One in so many rounds of versions puts a new file too.
 const ROUNDS_TO_NEW: usize = 4;
 /// Of so many kills at most one leaves a conflict copy.
-const KILLS_TO_COPY: usize = 20;
+const KILLS_TO_COPY: usize = 100;
 /// Files that the script alone writes.
 const OWN: usize = 12;
 /// How the agent's names begin for what is not complete yet.
