@@ -304,18 +304,22 @@ impl Tree {
         !ignored || self.required.contains(directory)
     }
 
-    fn watch(&mut self, directory: Option<&FilePath>) -> Result<(), Ended> {
-        let place = match directory {
+    fn place(&self, directory: Option<&FilePath>) -> PathBuf {
+        match directory {
             Some(directory) => self.root.path().join(directory.as_str()),
             None => self.root.path().to_owned(),
-        };
-        match self.notifier.add(&place) {
+        }
+    }
+
+    fn watch(&mut self, directory: Option<&FilePath>) -> Result<(), Ended> {
+        match self.notifier.add(&self.place(directory)) {
             Ok(watch) => {
                 let key = directory.cloned();
                 // The kernel reuses neither ids nor, under one id, directories: an id that we
                 // have under another path is a directory that was renamed.
                 if let Some(before) = self.directories.insert(watch, key.clone())
                     && before != key
+                    && self.watches.get(&before) == Some(&watch)
                 {
                     self.watches.remove(&before);
                 }
@@ -347,6 +351,8 @@ impl Tree {
 
     /// Forgets a directory that left, and all below it: under their new paths they are watched
     /// anew.
+    /// Ends the watches of a directory that left, and of all below it. By now others may be at
+    /// their paths, which a listing has found and watches: those stay.
     fn unwatch(&mut self, directory: &FilePath) {
         let below = |watched: &Option<FilePath>| {
             watched
@@ -357,9 +363,15 @@ impl Tree {
             .watches
             .iter()
             .filter(|(d, _)| below(d))
-            .map(|(_, w)| *w)
+            .map(|(path, w)| (self.place(path.as_ref()), *w))
             .collect();
-        for watch in gone {
+        for (place, watch) in gone {
+            match self.notifier.add(&place) {
+                Ok(there) if there == watch => continue,
+                // It is not listed yet: its own event does that.
+                Ok(there) if !self.directories.contains_key(&there) => self.notifier.remove(there),
+                _ => {}
+            }
             self.notifier.remove(watch);
             self.forget(watch);
         }

@@ -109,14 +109,14 @@ impl Forest {
     /// Does one thing, and gives its name.
     fn step(&mut self) -> &'static str {
         let before = self.paths();
-        let done = match (self.trees.len(), self.random.u8(..6)) {
+        let done = match (self.trees.len(), self.random.u8(..7)) {
             (0, _) => self.copy(),
-            (TREES, 0) => self.remove_while_writing(),
-            (_, 0) => self.copy(),
-            (_, 1) => self.check_out(),
-            (_, 2) => self.move_inside(),
-            (_, 3) => self.move_out_and_in(),
-            (_, 4) => self.remove_while_writing(),
+            (TREES, 0 | 1) => self.remove_while_writing(),
+            (_, 0 | 1) => self.copy(),
+            (_, 2) => self.check_out(),
+            (_, 3) => self.move_inside(),
+            (_, 4) => self.move_out_and_in(),
+            (_, 5) => self.remove_while_writing(),
             _ => self.save_over(),
         };
         let after = self.paths();
