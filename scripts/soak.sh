@@ -1,43 +1,74 @@
 #!/usr/bin/env bash
-# The long forms of the rows in `tests/tests/soak` and `container-agent/src/engine/tests/soak`: see `make soak`.
+# The long forms of the rows in `tests/tests/soak` and `container-agent/src/engine/tests/soak`, and once each the tests
+# that are rows without a long form: see `make soak`.
 #   ROW=part of a name   only those rows
 #   SEED=number          every row with this seed; else each draws one, and prints it
-# A row that held at this commit is not run again: target/soak/<commit> has what it printed. Exit 1 when a row failed.
+# A row that held for these very files (and this seed) is not run again: target/soak has what it printed.
+# Exit 1 when a row failed, when there is none of that name, or when all together took longer than they may.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-commit=$(git rev-parse --short HEAD)
-[ -z "$(git status --porcelain --untracked-files=no)" ] || commit+=-changed
-results=${CARGO_TARGET_DIR:-target}/soak/$commit
+# What all rows may take together, in seconds.
+most=2400
+
+# Every change that is not committed, files that are new among it.
+changes() {
+  git diff HEAD --binary
+  git ls-files --others --exclude-standard -z | xargs -0 -r sha1sum
+}
+files=$(git rev-parse --short HEAD)
+[ -z "$(changes)" ] || files+=-$(changes | sha1sum | cut -c1-10)
+results=${CARGO_TARGET_DIR:-target}/soak/$files${SEED:+-seed-$SEED}
 mkdir -p "$results"
 [ -z "${SEED:-}" ] || export USPARK_SEED=$SEED
 export USPARK_SOAK=1
 
 cargo build --release --bins
-failed=0
-# Runs the rows of one test executable: cargo's arguments for it.
+built=$(cargo test --release --no-run --message-format json-render-diagnostics \
+  -p uspark-tests --test soak --test mass_delete -p container-agent --lib)
+
+# The path of a test executable that was built.
+executable() {
+  sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$built" | grep -E "/deps/$1-[0-9a-f]+\$" | tail -1
+}
+
+rows=0 total=0 failed=0
+# rows_of EXECUTABLE PATTERN: runs the tests of it whose names match.
 rows_of() {
-  local row out
-  for row in $(cargo test --release -q "$@" -- --list 2>/dev/null | sed -n 's/: test$//p' | grep -F "${ROW:-}"); do
-    out=$results/${row//::/.}
-    if grep -q '^held ' "$out" 2>/dev/null; then
+  local program list row out began
+  program=$(executable "$1") || { echo "FAILED: no test executable $1 was built." >&2; exit 1; }
+  list=$("$program" --list --format terse | sed -n 's/: test$//p' | grep -E "$2") ||
+    { echo "FAILED: $1 has no test like $2." >&2; exit 1; }
+  for row in $list; do
+    [[ $row == *"${ROW:-}"* ]] || continue
+    rows=$((rows + 1))
+    out=$results/$1.${row//::/.}
+    if [ -e "$out" ]; then
       echo "held before: $row"
-      continue
-    fi
-    echo "== $row"
-    if cargo test --release -q "$@" -- --exact "$row" --nocapture >"$out.part" 2>&1; then
-      mv "$out.part" "$out"
-      grep -E '^(row|held) ' "$out" || true
     else
-      failed=1
-      grep -E '^row ' "$out.part" || true
-      echo "FAILED: $row, see $out.part"
+      echo "== $row"
+      began=$SECONDS
+      if ! "$program" --exact "$row" --nocapture >"$out.part" 2>&1; then
+        failed=1
+        grep -E '^row ' "$out.part" || true
+        echo "FAILED: $row, see $out.part"
+        continue
+      fi
+      grep -E '^(row|held) ' "$out.part" || echo "held $row" | tee -a "$out.part"
+      echo "took $((SECONDS - began)) s" >>"$out.part"
+      mv "$out.part" "$out"
     fi
+    total=$((total + $(sed -n 's/^took \([0-9]*\) s$/\1/p' "$out")))
   done
 }
-rows_of -p uspark-tests --test soak
-rows_of -p container-agent --lib engine::tests::soak
+rows_of soak '^'
+rows_of mass_delete '^'
+rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'
+
 echo
 grep -hE '^held ' "$results"/* || true
+[ "$rows" -gt 0 ] || { echo "FAILED: no row is called like ${ROW:-}."; exit 1; }
 [ "$failed" = 0 ] || { echo "FAILED: some rows did not hold."; exit 1; }
+echo "$rows rows took $((total / 60)) min $((total % 60)) s."
+[ "$total" -le "$most" ] || { echo "FAILED: they may take $((most / 60)) min."; exit 1; }
 echo "OK: every row held."

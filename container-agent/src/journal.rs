@@ -569,6 +569,20 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_waits_for_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = open(&dir.path().join("j.db"));
+        let pragma = |name| -> String {
+            let value = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+            let value = journal.db.pragma_query_value(None, name, value).unwrap();
+            format!("{value:?}")
+        };
+        // With a log written ahead, NORMAL fsyncs at checkpoints alone.
+        let found = ["journal_mode", "synchronous", "wal_autocheckpoint"].map(pragma);
+        assert_eq!(found, ["Text(\"wal\")", "Integer(1)", "Integer(4096)"]);
+    }
+
+    #[test]
     fn what_was_written_is_remembered_without_closing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j.db");

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use uspark_shared::path::FilePath;
 
-pub use self::inotify::InotifyNotifier;
+pub use self::inotify::{InotifyNotifier, watches_allowed};
 use crate::disk::Root;
 use crate::disk::state::StateDir;
 
@@ -143,6 +143,8 @@ pub enum What {
     WatchGone,
     /// Events were lost.
     Overflow,
+    /// Anything else. Nothing comes of it, but each would wake the thread: it is counted.
+    Unasked,
 }
 
 /// Where events come from. The seam at which tests lose events and shorten queues.
@@ -209,7 +211,7 @@ impl Watcher {
         (watcher, thread)
     }
 
-    /// How many events of the kernel the thread has taken.
+    /// How many events of the kernel the thread has taken, those of its cookies apart.
     pub fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::{
@@ -62,8 +62,16 @@ pub struct Model {
 
 struct Script {
     turns: Vec<Turn>,
-    asked: Mutex<Vec<Value>>,
+    asked: Mutex<Vec<Asked>>,
     go_on: Semaphore,
+}
+
+/// A request for an answer.
+struct Asked {
+    /// The answer's place in the script.
+    number: usize,
+    at: SystemTime,
+    request: Value,
 }
 
 impl Model {
@@ -132,6 +140,14 @@ impl Model {
         });
     }
 
+    /// When the model was first asked for an answer, by its place in the script.
+    #[track_caller]
+    pub fn asked_at(&self, number: usize) -> SystemTime {
+        let asked = self.script.asked.lock().expect("the model does not panic");
+        let first = asked.iter().find(|asked| asked.number == number);
+        first.expect("the model was asked that often").at
+    }
+
     /// What the tools answered until the model was last asked, in order: the text, and whether it is an error.
     pub fn tool_results(&self) -> Vec<(String, bool)> {
         let asked = self.script.asked.lock().expect("the model does not panic");
@@ -139,7 +155,10 @@ impl Model {
             return Vec::new();
         };
         let blocks = |message: &Value| message["content"].as_array().cloned().unwrap_or_default();
-        let messages = last["messages"].as_array().cloned().unwrap_or_default();
+        let messages = last.request["messages"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let results = messages
             .iter()
             .flat_map(blocks)
@@ -173,7 +192,11 @@ async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -
         .asked
         .lock()
         .expect("nobody panics with the lock")
-        .push(request);
+        .push(Asked {
+            number,
+            at: SystemTime::now(),
+            request,
+        });
     let turn = script.turns.get(number).unwrap_or(&done);
     if turn.held
         && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await

@@ -87,6 +87,55 @@ fn status_waits_for_the_agent_that_was_started_just_before() {
 }
 
 #[test]
+fn status_says_what_is_watched_what_is_saved_and_what_is_skipped() {
+    let mut server = Server::start();
+    let project = server.project();
+    project.put("src/a", "a\n");
+    let workspace = Workspace::new(&project).env("PROJECT_ID", &project.id);
+    std::os::unix::fs::symlink("/etc/hostname", workspace.path("out")).unwrap();
+    let agent = workspace.start(&["watch"]);
+    let status = |arguments: &[&str]| -> Value {
+        let ended = workspace.run(&[&["status", "--json"], arguments].concat());
+        serde_json::from_slice::<Value>(&ended.stdout).unwrap()["agent"].take()
+    };
+    eventually(SOON, || same(&status(&["--wait"])["report"]["equal"], true));
+    let before = now_ms();
+    workspace.write("src/deep/new", "new\n");
+    let now = status(&["--wait"]);
+    // The root, `src` and `src/deep`.
+    assert_eq!(now["watches"], 3, "{now}");
+    let allowed = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap();
+    assert_eq!(now["watchesAllowed"].to_string(), allowed.trim(), "{now}");
+    let at = now["lastAcknowledged"].as_u64().unwrap();
+    assert!((before..=now_ms()).contains(&at), "{before}: {now}");
+    assert_eq!(now["unacknowledged"], 0, "{now}");
+    let skipped = now["report"]["skipped"].as_array().unwrap();
+    assert_eq!(skipped.len(), 1, "{now}");
+    assert_eq!(skipped[0]["path"], "out");
+    assert_eq!(skipped[0]["why"], "a link to an absolute path");
+
+    server.kill9();
+    workspace.edit("src/a", "a\n", "a\nb\n");
+    eventually(SOON, || same(&status(&[])["unacknowledged"], 1));
+    assert_eq!(status(&[])["lastAcknowledged"], at);
+    server.restart();
+    eventually(SOON, || {
+        let now = status(&["--wait"]);
+        same(&now["unacknowledged"], 0)?;
+        anyhow::ensure!(now["lastAcknowledged"].as_u64() > Some(at), "{now}");
+        Ok(())
+    });
+    agent.terminate().expect_code(0);
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let since = since.expect("it is after 1970").as_millis();
+    since.try_into().expect("a time in milliseconds fits")
+}
+
+#[test]
 fn a_token_that_does_not_count_any_more_ends_watch_and_says_what_to_do() {
     let server = Server::start();
     let project = server.project();

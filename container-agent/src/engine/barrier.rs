@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::config::{Direction, MassDelete};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
-use crate::watch::Watcher;
+use crate::watch::{Watcher, watches_allowed};
 
 /// Somebody who waits.
 pub(super) struct Barrier {
@@ -248,7 +248,7 @@ impl Engine {
             unacknowledged: self.wire.unacknowledged().len() as u64,
             last_acknowledged: self.last_acknowledged,
             watches: self.watches as u64,
-            watches_allowed: None,
+            watches_allowed: watches_allowed(),
             events: self.watcher.as_ref().map_or(0, Watcher::events),
             files: self.agreed.len() as u64,
         }

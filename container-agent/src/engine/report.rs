@@ -93,7 +93,7 @@ pub struct Status {
     pub watches: u64,
     /// Directories that the kernel lets this user watch, when known.
     pub watches_allowed: Option<u64>,
-    /// How many events of the kernel were taken.
+    /// How many events of the kernel were taken, those of our own cookies apart.
     pub events: u64,
     /// Paths known on both sides.
     pub files: u64,

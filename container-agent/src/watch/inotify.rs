@@ -86,9 +86,7 @@ impl Notifier for InotifyNotifier {
         };
         let mut read = Vec::new();
         for event in events {
-            let Some(what) = what(event.mask) else {
-                continue;
-            };
+            let what = what(event.mask);
             let watch = WatchId(event.wd.get_watch_descriptor_id());
             if what == What::WatchGone {
                 self.watches.remove(&watch);
@@ -113,8 +111,14 @@ impl Notifier for InotifyNotifier {
     }
 }
 
-/// The kind of an event; a directory's own attributes are nobody's business.
-fn what(mask: EventMask) -> Option<What> {
+/// How many directories the kernel lets a user watch, all processes together; none where it does not say.
+pub fn watches_allowed() -> Option<u64> {
+    let said = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?;
+    said.trim().parse().ok()
+}
+
+/// The kind of an event.
+fn what(mask: EventMask) -> What {
     let kinds = [
         (EventMask::Q_OVERFLOW, What::Overflow),
         (EventMask::CLOSE_WRITE, What::Closed),
@@ -129,5 +133,5 @@ fn what(mask: EventMask) -> Option<What> {
         (EventMask::IGNORED, What::WatchGone),
     ];
     let kind = kinds.into_iter().find(|(bit, _)| mask.contains(*bit));
-    kind.map(|(_, what)| what)
+    kind.map_or(What::Unasked, |(_, what)| what)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc::Receiver;
 
@@ -212,13 +213,16 @@ async fn whole_trees_appear_move_and_vanish() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_is_reported_when_it_is_complete_and_reading_is_not_reported() {
+async fn a_write_is_reported_when_it_is_complete_and_reading_wakes_nobody() {
     let mut watched = Watched::new(&[("f", "x"), ("d/g", "y")]).await;
     watched.barrier().await;
     watched.reports.clear();
+    let events = |watched: &Watched| watched.watcher.as_ref().unwrap().events();
+    let before = events(&watched);
     watched.sh("cat f d/g > /dev/null; ls -R . > /dev/null; grep -r x d || true");
     watched.barrier().await;
     assert_eq!(watched.reports, []);
+    assert_eq!(events(&watched), before, "the kernel told of readers");
     watched.sh("echo new > f; chmod +x d/g; ln -s f l");
     watched.barrier().await;
     let urgency = |path: &str| {
@@ -324,6 +328,65 @@ async fn a_root_that_goes_says_nothing_about_its_files() {
         .await;
     watched.assert_equal("after it came back").await;
     watched.stop().await;
+}
+
+/// Keeps the kernel's events back as long as it is told to, as a queue does whose reader is late.
+struct Late {
+    inner: InotifyNotifier,
+    is_late: Arc<AtomicBool>,
+    kept: Vec<RawEvent>,
+}
+
+impl Notifier for Late {
+    fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
+        self.inner.add(directory)
+    }
+
+    fn remove(&mut self, watch: WatchId) {
+        self.inner.remove(watch);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<RawEvent>> {
+        self.kept.extend(self.inner.wait(timeout)?);
+        match self.is_late.load(Ordering::Relaxed) {
+            true => Ok(Vec::new()),
+            false => Ok(std::mem::take(&mut self.kept)),
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.inner.waker()
+    }
+}
+
+/// The events of what was there before tell nothing of what a listing has found in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_are_older_than_a_listing_end_no_watch_of_it() {
+    for goes in ["rm -r d", "mv d away"] {
+        let is_late = Arc::new(AtomicBool::new(false));
+        let notifier = Late {
+            inner: InotifyNotifier::new().unwrap(),
+            is_late: Arc::clone(&is_late),
+            kept: Vec::new(),
+        };
+        let mut watched = Watched::with(&[("d/e/f", "x")], Box::new(notifier)).await;
+        watched.barrier().await;
+        is_late.store(true, Ordering::Relaxed);
+        watched.sh(&format!(
+            "{goes}; mkdir -p d/e; echo y > d/g; echo y > d/e/g"
+        ));
+        watched.watcher.as_ref().unwrap().relist();
+        watched
+            .until(|event| matches!(event, WatchEvent::ListingEnded))
+            .await;
+        // The listing has told of them; what it has not told of is looked at.
+        assert!(watched.model.contains("d/g") && watched.model.contains("d/e/g"));
+        watched.model = watched.walk();
+        watched.sh("rm d/g d/e/g; echo z > d/h");
+        is_late.store(false, Ordering::Relaxed);
+        watched.assert_equal(goes).await;
+        watched.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

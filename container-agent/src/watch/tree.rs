@@ -61,7 +61,7 @@ pub(super) struct Tree {
     next_poll: Instant,
     /// Watches when they were last reported.
     told_watches: usize,
-    /// How many events were taken.
+    /// How many events were taken, those of cookies apart.
     counted: Arc<AtomicU64>,
 }
 
@@ -112,8 +112,7 @@ impl Tree {
             self.serve_all(requests)?;
             let events = match events {
                 Ok(events) => {
-                    self.counted
-                        .fetch_add(events.len() as u64, Ordering::Relaxed);
+                    self.count(&events);
                     events
                 }
                 Err(error) => {
@@ -179,6 +178,13 @@ impl Tree {
         self.flush()
     }
 
+    fn count(&self, events: &[RawEvent]) {
+        let of_cookies =
+            |event: &&RawEvent| event.watch.is_some() && event.watch == self.cookie_watch;
+        let others = events.len() - events.iter().filter(of_cookies).count();
+        self.counted.fetch_add(others as u64, Ordering::Relaxed);
+    }
+
     fn take(&mut self, events: Vec<RawEvent>) -> Result<(), Ended> {
         let (mut overflown, mut relist) = (false, false);
         for event in events {
@@ -191,6 +197,7 @@ impl Tree {
                 (_, Some(watch)) if Some(watch) == self.cookie_watch => {
                     relist |= self.cookie_event(event)?;
                 }
+                (What::Unasked, _) => {}
                 (What::WatchGone, Some(watch)) => self.forget(watch),
                 (What::SelfGone, Some(watch)) => {
                     let is_root = self.directories.get(&watch) == Some(&None);
@@ -382,18 +389,22 @@ impl Tree {
         !ignored || self.required.contains(directory)
     }
 
-    fn watch(&mut self, directory: Option<&FilePath>) -> Result<(), Ended> {
-        let place = match directory {
+    fn place(&self, directory: Option<&FilePath>) -> PathBuf {
+        match directory {
             Some(directory) => self.root.path().join(directory.as_str()),
             None => self.root.path().to_owned(),
-        };
-        match self.notifier.add(&place) {
+        }
+    }
+
+    fn watch(&mut self, directory: Option<&FilePath>) -> Result<(), Ended> {
+        match self.notifier.add(&self.place(directory)) {
             Ok(watch) => {
                 let key = directory.cloned();
                 // The kernel reuses neither ids nor, under one id, directories: an id that we
                 // have under another path is a directory that was renamed.
                 if let Some(before) = self.directories.insert(watch, key.clone())
                     && before != key
+                    && self.watches.get(&before) == Some(&watch)
                 {
                     self.watches.remove(&before);
                 }
@@ -426,6 +437,8 @@ impl Tree {
 
     /// Forgets a directory that left, and all below it: under their new paths they are watched
     /// anew.
+    /// Ends the watches of a directory that left, and of all below it. By now others may be at
+    /// their paths, which a listing has found and watches: those stay.
     fn unwatch(&mut self, directory: &FilePath) {
         let below = |watched: &Option<FilePath>| {
             watched
@@ -436,9 +449,15 @@ impl Tree {
             .watches
             .iter()
             .filter(|(d, _)| below(d))
-            .map(|(_, w)| *w)
+            .map(|(path, w)| (self.place(path.as_ref()), *w))
             .collect();
-        for watch in gone {
+        for (place, watch) in gone {
+            match self.notifier.add(&place) {
+                Ok(there) if there == watch => continue,
+                // It is not listed yet: its own event does that.
+                Ok(there) if !self.directories.contains_key(&there) => self.notifier.remove(there),
+                _ => {}
+            }
             self.notifier.remove(watch);
             self.forget(watch);
         }

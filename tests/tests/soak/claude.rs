@@ -2,14 +2,18 @@
 //!
 //! Claude Code refuses to edit a file that has changed since it read it. Some versions go by the time alone, so a file
 //! whose bytes stay must not be touched.
+//!
+//! Who watches the file logs its versions by the kernel's time of change, so that a late look blames nobody.
 
 use std::{
     fs::File,
     io::{self, Read},
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::json;
@@ -23,11 +27,15 @@ const EDITED: &str = "src/edited.js";
 const OTHERS: [&str; 3] = ["src/one.js", "two.md", "notes/three.txt"];
 /// A person's words: five a second.
 const PACE: Duration = Duration::from_millis(200);
+/// Where they are typed.
+const PLACE: &str = "// the person:";
+/// How each of them begins, and nothing else.
+const WORD: &str = "<w";
 
 /// A file with a place for the person, and lines between that and where Claude Code writes.
 fn text() -> String {
     let lines: String = (0..40).map(|line| format!("// line {line}\n")).collect();
-    format!("// the person:\n{lines}export const count = 0\n")
+    format!("{PLACE}\n{lines}export const count = 0\n")
 }
 
 /// What a row's run came to.
@@ -36,11 +44,42 @@ struct Ran {
     results: Vec<(String, bool)>,
     words: Vec<(&'static str, String)>,
     text: String,
-    /// How often the edited file's time changed and its bytes did not.
-    touched: usize,
+    /// The edited file's versions, as they came.
+    versions: Vec<Version>,
+    /// When the model was asked for each of its answers, and so had the result of the tool before.
+    asked: Vec<SystemTime>,
+}
+
+/// What a look at a file found that was not what the one before had found.
+struct Version {
+    /// When the file's bytes or its name last changed.
+    since: SystemTime,
+    modified: SystemTime,
+    hash: blake3::Hash,
+    /// How many words of the person are in it.
+    words: usize,
 }
 
 impl Ran {
+    /// How often the edited file's time changed and its bytes did not.
+    fn touched(&self) -> usize {
+        let pairs = self.versions.windows(2);
+        let touched = |pair: &&[Version]| {
+            pair[0].modified != pair[1].modified && pair[0].hash == pair[1].hash
+        };
+        pairs.filter(touched).count()
+    }
+
+    /// The numbers of the person's words that were in the edited file at some moment of a time.
+    fn words_during(&self, time: RangeInclusive<SystemTime>) -> Vec<usize> {
+        let ends = self.versions.iter().skip(1).map(|next| next.since);
+        let ends = ends.chain([SystemTime::now()]);
+        let there = self.versions.iter().zip(ends);
+        let there =
+            there.filter(|(version, end)| version.since <= *time.end() && end >= time.start());
+        there.map(|(version, _)| version.words).collect()
+    }
+
     /// Every word that was typed is where it was typed, once.
     fn check_words(&self, workspace: &Workspace) {
         for (path, word) in &self.words {
@@ -84,16 +123,16 @@ fn run(
         .run(&["pull", "--project-id", &project.id])
         .expect_code(0);
     let over = AtomicBool::new(false);
-    let (mut words, mut touched) = (Vec::new(), 0);
+    let (mut words, mut versions) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         let end = EndOnDrop(&over);
         let typing = scope.spawn(|| {
             let mut words = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 let which = words.len() % typed.len();
-                let word = format!("<w{}>", words.len());
+                let word = format!("{WORD}{}>", words.len());
                 let word = (typed[which], word);
-                let insert = json!({"document": documents[which], "after": "// the person:", "text": word.1});
+                let insert = json!({"document": documents[which], "after": PLACE, "text": word.1});
                 person.call("insert", insert);
                 words.push(word);
                 pause(PACE);
@@ -103,43 +142,64 @@ fn run(
             }
             words
         });
-        let looking = scope.spawn(|| touches(&workspace.path(EDITED), &over));
+        let looking = scope.spawn(|| versions_of(&workspace.path(EDITED), &over));
         let prompt = ["run", "--project-id", &project.id, "--prompt", "count"];
         workspace.start(&prompt).wait_within(LONG).expect_code(0);
         drop(end);
         words = typing.join().expect("the person types");
-        touched = looking.join().expect("the file is there");
+        versions = looking.join().expect("the file is there");
     });
     // What was typed after the last sync is fetched.
     workspace.run(&["pull"]).expect_code(0);
     workspace.equals(&project).expect("all is equal in the end");
+    let results = model.tool_results();
     let ran = Ran {
-        results: model.tool_results(),
+        asked: (0..=results.len())
+            .map(|turn| model.asked_at(turn))
+            .collect(),
+        results,
         text: workspace.text(EDITED).expect("the file is there"),
         words,
-        touched,
+        versions,
     };
     ran.check_words(&workspace);
     (ran, workspace, project, server)
 }
 
-/// Looks at a file until it is over: how often its time changed and its bytes did not.
-fn touches(path: &Path, over: &AtomicBool) -> usize {
-    let look = || -> io::Result<(SystemTime, Vec<u8>)> {
-        let mut file = File::open(path)?;
-        let (mut bytes, time) = (Vec::new(), file.metadata()?.modified()?);
-        file.read_to_end(&mut bytes)?;
-        Ok((time, bytes))
+/// Looks at a file until it is over; gives all that it found.
+fn versions_of(path: &Path, over: &AtomicBool) -> Vec<Version> {
+    let look = || -> io::Result<Version> {
+        let (bytes, metadata) = loop {
+            let mut file = File::open(path)?;
+            let (mut bytes, before) = (Vec::new(), file.metadata()?);
+            file.read_to_end(&mut bytes)?;
+            let after = file.metadata()?;
+            // Who writes in place may be between the two.
+            if before.modified()? == after.modified()? {
+                break (bytes, after);
+            }
+        };
+        let since = Duration::new(
+            metadata.ctime().try_into().expect("after 1970"),
+            metadata.ctime_nsec().try_into().expect("below a second"),
+        );
+        Ok(Version {
+            since: UNIX_EPOCH + since,
+            modified: metadata.modified()?,
+            hash: blake3::hash(&bytes),
+            words: String::from_utf8_lossy(&bytes).matches(WORD).count(),
+        })
     };
-    let mut touched = 0;
-    let mut before = look().expect("the file is there");
+    let mut versions = vec![look().expect("the file is there")];
     while !over.load(Ordering::Relaxed) {
         let now = look().expect("the file is there");
-        touched += usize::from(now.0 != before.0 && now.1 == before.1);
-        before = now;
+        let last = versions.last().expect("there is the first");
+        if (now.modified, now.hash) != (last.modified, last.hash) {
+            versions.push(now);
+        }
         pause(Duration::from_millis(2));
     }
-    touched
+    versions
 }
 
 fn edit(path: &str, number: usize) -> Turn {
@@ -181,7 +241,7 @@ fn a_person_in_other_files_hinders_no_edit() {
         "{}",
         ran.text
     );
-    assert_eq!(ran.touched, 0, "the file was touched");
+    assert_eq!(ran.touched(), 0, "the file was touched");
     row.held(format!(
         "{edits} edits, {} words beside them, 0 refused, 0 words lost",
         ran.words.len()
@@ -204,8 +264,14 @@ fn a_person_in_the_same_file_hinders_only_what_they_changed() {
     };
     let (ran, ..) = run(turns, &[EDITED]);
     assert_eq!(ran.results.len(), 2 * edits, "{:?}", ran.results);
-    let mut refused = 0;
+    let (mut refused, mut read) = (0, 0);
     for number in 0..edits {
+        // By its words a version is told from others: nobody but the person writes between a Read and its Edit, and nobody
+        // takes a word away. A file that it knows is not shown to Claude Code again.
+        let (shown, _) = &ran.results[2 * number];
+        if shown.contains(PLACE) {
+            read = shown.matches(WORD).count();
+        }
         let (said, failed) = &ran.results[2 * number + 1];
         let is_there = ran.text.matches(&format!("// edit-{number};\n")).count();
         assert_eq!(
@@ -217,16 +283,15 @@ fn a_person_in_the_same_file_hinders_only_what_they_changed() {
         if *failed {
             refused += 1;
             assert!(said.contains("modified"), "{said}");
-            // What it read before and after tells whether the bytes were others.
-            let seen = |at: usize| ran.results.get(at).map(|(said, _)| said);
-            let (before, after) = (seen(2 * number), seen(2 * number + 2));
+            // Its bytes must have been others before it said that they were.
+            let between = ran.words_during(ran.asked[2 * number + 1]..=ran.asked[2 * number + 2]);
             assert!(
-                before != after,
+                between.iter().any(|words| *words != read),
                 "edit {number} was refused, and nothing had changed: {said}"
             );
         }
     }
-    assert_eq!(ran.touched, 0, "the file was touched");
+    assert_eq!(ran.touched(), 0, "the file was touched");
     row.held(format!(
         "{edits} edits, {} words in the same file, {refused} refused for changed bytes, 0 for others, 0 words lost",
         ran.words.len()

@@ -1,7 +1,7 @@
 //! The agent is killed with -9 at random points, and nothing is lost, nor ever half there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::json;
-use uspark_tests::{Node, Project, Row, SOON, Server, Workspace, eventually, pause};
+use uspark_tests::{Node, Project, Row, Running, SOON, Server, Workspace, eventually, pause};
 
 use crate::watched::{EndOnDrop, barrier};
 
@@ -19,8 +19,16 @@ use crate::watched::{EndOnDrop, barrier};
 const SHARED: &str = "shared.txt";
 /// Files of which others put whole versions: a text and a binary.
 const VERSIONS: [&str; 2] = ["versions.txt", "versions.bin"];
+/// Where others put files that were not there before.
+const NEW: &str = "new";
+/// One in so many rounds of versions puts a new file too.
+const ROUNDS_TO_NEW: usize = 4;
+/// Of so many kills at most one leaves a conflict copy.
+const KILLS_TO_COPY: usize = 100;
 /// Files that the script alone writes.
 const OWN: usize = 12;
+/// How the agent's names begin for what is not complete yet.
+const TEMPORARY: &str = ".uspark-tmp-";
 
 #[test]
 fn an_agent_killed_at_random_points() {
@@ -31,6 +39,7 @@ fn an_agent_killed_at_random_points() {
     for path in VERSIONS {
         project.put(path, version(path, 0));
     }
+    project.put(&new_name(0), version(&new_name(0), 0));
     let workspace = Workspace::new(&project);
     let watch = ["watch", "--project-id", &project.id];
     workspace
@@ -43,7 +52,7 @@ fn an_agent_killed_at_random_points() {
     let kills = row.count(1000, 15);
     let over = AtomicBool::new(false);
     let mut script = Script::new(&workspace, row.random.fork());
-    let (words, versions, looks) = thread::scope(|scope| {
+    let (words, (versions, new), looks) = thread::scope(|scope| {
         let end = EndOnDrop(&over);
         let typing = scope.spawn(|| type_words(&mut person, &document, &over));
         let putting = scope.spawn(|| put_versions(&project, &over));
@@ -53,9 +62,14 @@ fn an_agent_killed_at_random_points() {
                 script.step();
             }
         });
-        for _ in 0..kills {
+        for kill in 0..kills {
             let agent = workspace.start(&watch);
-            pause(Duration::from_millis(row.random.u64(..500)));
+            // Most die while they begin, some at work, and a few when they have been at work for long.
+            pause(Duration::from_millis(match kill % 50 {
+                7 => row.random.u64(2000..5000),
+                0..5 => row.random.u64(..500),
+                _ => row.random.u64(..120),
+            }));
             agent.kill9();
         }
         drop(end);
@@ -76,7 +90,18 @@ fn an_agent_killed_at_random_points() {
     person.call("waitSaved", json!({"document": document}));
     barrier(&workspace);
     workspace.equals_by_hash(&project).unwrap();
-    let copies = script.check(&workspace);
+    let copies = script.check(&workspace, &new);
+    assert!(
+        copies.len() * KILLS_TO_COPY <= kills + KILLS_TO_COPY,
+        "{} conflict copies after {kills} kills",
+        copies.len()
+    );
+    let mut find = workspace.bash(&format!("find . -name '{TEMPORARY}*'"));
+    let left = Running::start(&mut find).wait().expect_code(0).text();
+    assert_eq!(left, "", "what was not complete is still there");
+    for path in new.iter().map(String::as_str).chain(VERSIONS) {
+        assert!(is_whole(&workspace.read(path).unwrap()), "{path}");
+    }
     let shared = workspace.text(SHARED).unwrap();
     // What the script wrote while the file was exchanged, and the agent then died, is kept beside it.
     let kept: String = copies
@@ -96,10 +121,11 @@ fn an_agent_killed_at_random_points() {
     person.call("waitText", json!({"document": document, "equals": shared}));
     agent.terminate().expect_code(0);
     row.held(format!(
-        "{kills} kills, {} words typed and {} written into one file, {} steps beside it, {versions} versions seen whole in {looks} looks, {} conflict copies, 0 differences",
+        "{kills} kills, {} words typed and {} written into one file, {} steps beside it, {versions} versions and {} new files seen whole in {looks} looks, {} conflict copies, 0 differences",
         words.len(),
         script.tokens.len(),
         script.steps,
+        new.len(),
         copies.len()
     ));
 }
@@ -139,24 +165,46 @@ fn is_whole(bytes: &[u8]) -> bool {
     blake3::hash(body).to_hex().as_bytes() == hash
 }
 
-/// Puts version after version until it is over; gives how many.
-fn put_versions(project: &Project, over: &AtomicBool) -> usize {
+/// The path of a new file: every other one is a binary.
+fn new_name(number: usize) -> String {
+    let kind = if number.is_multiple_of(2) {
+        "txt"
+    } else {
+        "bin"
+    };
+    format!("{NEW}/{number}.{kind}")
+}
+
+/// Puts version after version, and now and then a new file, until it is over; gives how many, and the files.
+fn put_versions(project: &Project, over: &AtomicBool) -> (usize, Vec<String>) {
     let mut number = 0;
+    let mut new = vec![new_name(0)];
     while !over.load(Ordering::Relaxed) {
         number += 1;
         for path in VERSIONS {
             project.put(path, version(path, number));
         }
+        if number.is_multiple_of(ROUNDS_TO_NEW) {
+            let path = new_name(new.len());
+            project.put(&path, version(&path, number));
+            new.push(path);
+        }
         pause(Duration::from_millis(30));
     }
-    number
+    (number, new)
 }
 
-/// Reads the versions again and again until it is over; gives how often.
+/// Reads the versions again and again, and each new file once it has its name, until it is over; gives how often.
 fn look(workspace: &Workspace, over: &AtomicBool) -> usize {
     let mut looks = 0;
+    let mut known = BTreeSet::new();
     while !over.load(Ordering::Relaxed) {
-        for path in VERSIONS {
+        let new = fs::read_dir(workspace.path(NEW)).expect("the first of them was pulled");
+        let new = new.map(|entry| entry.expect("it can be listed").file_name());
+        let new = new.filter_map(|name| name.into_string().ok());
+        let new = new.filter(|name| !name.starts_with(TEMPORARY) && known.insert(name.clone()));
+        let new: Vec<String> = new.map(|name| format!("{NEW}/{name}")).collect();
+        for path in new.iter().map(String::as_str).chain(VERSIONS) {
             let bytes = workspace
                 .read(path)
                 .unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -252,12 +300,13 @@ impl<'a> Script<'a> {
     }
 
     /// Its own files are exactly what it left, and nobody has made any but copies of the shared one: gives those.
-    fn check(&self, workspace: &Workspace) -> Vec<String> {
+    fn check(&self, workspace: &Workspace, new: &[String]) -> Vec<String> {
         let tree = workspace.outline().expect("nobody changes it any more");
         let expected = self
             .own
             .keys()
             .map(String::as_str)
+            .chain(new.iter().map(String::as_str))
             .chain(VERSIONS)
             .chain([SHARED]);
         let mut expected: Vec<&str> = expected.collect();

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -43,13 +42,14 @@ struct World {
 
 struct Socket {
     sender: Sender<Result<Vec<u8>, String>>,
-    frames: mpsc::WeakSender<Vec<u8>>,
     follows: bool,
 }
 
 /// What clients made the server do.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
+    /// Updates that say anything, also those that say what is known.
+    pub sent: usize,
     /// Updates that changed something: document, size, attribution.
     pub updates: Vec<(String, usize, Option<String>)>,
     /// Bytes of blobs stored.
@@ -58,8 +58,6 @@ pub struct Seen {
     pub downloads: usize,
     /// Paths whose file or link was removed.
     pub removals: Vec<String>,
-    /// When the last update came in, as soon as it was read.
-    pub last: Option<Instant>,
 }
 
 const PROJECT: &str = "p";
@@ -88,18 +86,6 @@ impl Double {
 
     pub fn set_denied(&self) {
         self.world().denied = true;
-    }
-
-    /// Frames that are on a socket and have not been read.
-    pub fn unread(&self) -> usize {
-        let world = self.world();
-        let frames = world
-            .sockets
-            .values()
-            .filter_map(|socket| socket.frames.upgrade());
-        frames
-            .map(|frames| frames.max_capacity() - frames.capacity())
-            .sum()
     }
 
     /// How many updates changed something.
@@ -230,7 +216,6 @@ impl Double {
     async fn serve(self, id: u64, mut frames: mpsc::Receiver<Vec<u8>>) {
         let mut by: HashMap<String, Option<String>> = HashMap::new();
         while let Some(frame) = frames.recv().await {
-            let now = Instant::now();
             let ClientFrame::Document { address, message } = ClientFrame::decode(&frame).unwrap()
             else {
                 continue;
@@ -270,6 +255,9 @@ impl Double {
                     world.send(id, &name, CollabMessage::Sync(SyncMessage::Step2(&update)));
                 }
                 CollabMessage::Sync(SyncMessage::Step2(update) | SyncMessage::Update(update)) => {
+                    // An answer of no insertions is owed, and names all deletions that are known. It begins with a 0.
+                    let is_owed = matches!(message, CollabMessage::Sync(SyncMessage::Step2(_)));
+                    world.seen.sent += usize::from(!is_owed || update[0] != 0);
                     let taken = !world.read_only;
                     if taken {
                         let applied = match &doc {
@@ -277,7 +265,6 @@ impl Double {
                             Some(doc) => world.text(doc).apply(update).unwrap(),
                         };
                         if applied.new {
-                            world.seen.last = Some(now);
                             let by = by.get(&name).cloned().flatten();
                             world.seen.updates.push((name.clone(), update.len(), by));
                             world.broadcast(doc.as_ref(), update, Some(id));
@@ -426,7 +413,6 @@ impl Server for Double {
                     id,
                     Socket {
                         sender,
-                        frames: outgoing.downgrade(),
                         follows: false,
                     },
                 );

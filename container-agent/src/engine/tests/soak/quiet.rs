@@ -21,6 +21,7 @@ async fn nothing_is_echoed() {
         server.type_into(&text(n), |t| format!("{t}typed\n"));
     }
     agent.equal_within(Duration::from_secs(120)).await;
+    let downloads = server.seen().downloads;
     for _ in 0..3 {
         place.sh("find . -type f -not -path './.uspark/*' -print0 | xargs -0 touch");
         agent.equal_within(Duration::from_secs(120)).await;
@@ -34,12 +35,13 @@ async fn nothing_is_echoed() {
     agent.finish().await;
     let seen = server.seen();
     assert!(
-        seen.updates.is_empty() && seen.uploads.is_empty(),
+        seen.updates.is_empty() && seen.uploads.is_empty() && seen.sent == 0,
         "{seen:?}"
     );
+    assert_eq!(seen.downloads, downloads, "what was there was fetched");
     row.held(format!(
-        "{} files written, touched three times and found again after three kills: 0 updates, 0 \
-         blobs",
+        "{} files written, touched three times and found again after three kills: 0 updates, \
+         0 blobs, nothing sent or fetched twice",
         2 * files
     ));
 }

@@ -14,7 +14,7 @@ const BLINK: Duration = Duration::from_millis(20);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_events_lose_no_file_and_delete_none() {
     let mut row = Row::begin("trees while events are lost");
-    let rounds = row.count(1000, 10);
+    let (rounds, each) = (row.count(350, 10), row.count(100, 1));
     let notifier = Lossy::new(row.random.fork());
     let lost = notifier.lost();
     let server = Double::new();
@@ -27,12 +27,20 @@ async fn lost_events_lose_no_file_and_delete_none() {
     let agent = Agent::on(session.await.unwrap());
     let mut checked = 0;
     let mut round = 0;
-    // A short form may be too short to lose anything.
-    while round < rounds || lost.load(Ordering::Relaxed) == 0 && round < 10 * rounds {
+    let mut done: BTreeMap<&str, usize> = STEPS.map(|step| (step, 0)).into();
+    // A short form may be too short to lose anything, and chance may forget a step.
+    while round < rounds
+        || round < 10 * rounds
+            && (lost.load(Ordering::Relaxed) == 0 || done.values().any(|times| *times < each))
+    {
         forest.gone.clear();
         let told = server.seen().removals.len();
         let steps: Vec<&str> = (0..row.random.usize(1..4)).map(|_| forest.step()).collect();
         agent.equal().await;
+        for step in &steps {
+            // One that found nothing to do is none of them.
+            done.entry(step).and_modify(|times| *times += 1);
+        }
         let tree = forest.place.tree();
         assert_same(&server.tree(), &tree, &format!("{round}: {steps:?}"));
         for path in &server.seen().removals[told..] {
@@ -45,10 +53,12 @@ async fn lost_events_lose_no_file_and_delete_none() {
     agent.finish().await;
     let lost = lost.load(Ordering::Relaxed);
     assert!(lost > 0, "no event was lost");
+    let least = done.values().min();
+    assert!(least >= Some(&each), "{done:?}");
     let removed = server.seen().removals.len();
     row.held(format!(
         "{checked} paths compared after {round} barriers, 0 differences; {removed} removed, 0 of \
-         them falsely; {lost} events lost"
+         them falsely; {lost} events lost; {done:?}"
     ));
 }
 
@@ -62,6 +72,16 @@ fn assert_same(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>
         .collect();
     assert!(differs.is_empty(), "{what}: {differs:?}");
 }
+
+/// What is done to them, by name.
+const STEPS: [&str; 6] = [
+    "copy",
+    "check out",
+    "move inside",
+    "move out and in",
+    "remove while writing",
+    "save over",
+];
 
 /// Trees of files in a workspace, and what did to them what programs do.
 struct Forest {
@@ -89,14 +109,14 @@ impl Forest {
     /// Does one thing, and gives its name.
     fn step(&mut self) -> &'static str {
         let before = self.paths();
-        let done = match (self.trees.len(), self.random.u8(..6)) {
+        let done = match (self.trees.len(), self.random.u8(..7)) {
             (0, _) => self.copy(),
-            (TREES, 0) => self.remove_while_writing(),
-            (_, 0) => self.copy(),
-            (_, 1) => self.check_out(),
-            (_, 2) => self.move_inside(),
-            (_, 3) => self.move_out_and_in(),
-            (_, 4) => self.remove_while_writing(),
+            (TREES, 0 | 1) => self.remove_while_writing(),
+            (_, 0 | 1) => self.copy(),
+            (_, 2) => self.check_out(),
+            (_, 3) => self.move_inside(),
+            (_, 4) => self.move_out_and_in(),
+            (_, 5) => self.remove_while_writing(),
             _ => self.save_over(),
         };
         let after = self.paths();
