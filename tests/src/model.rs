@@ -1,7 +1,8 @@
 //! A scripted Anthropic model on loopback: the real Claude Code asks it what to do next, and it answers from a script.
 //!
 //! Owns: `POST /v1/messages` as a stream of server-sent events. The turn is chosen by how many turns the
-//! conversation already has, so that a request which Claude Code repeats gets the same answer.
+//! conversation already has, so that a request which Claude Code repeats gets the same answer. A sub-agent's
+//! conversation is known by its prompt.
 
 use std::{
     sync::{Arc, Mutex},
@@ -27,29 +28,48 @@ const HELD_AT_MOST: Duration = Duration::from_secs(120);
 pub struct Turn {
     content: Value,
     held: bool,
+    agent: Option<Agent>,
+}
+
+/// A sub-agent: what it is told, and what the model answers it.
+struct Agent {
+    prompt: String,
+    turns: Vec<Turn>,
 }
 
 impl Turn {
     /// Uses a tool.
     pub fn tool(name: &str, input: Value) -> Self {
+        Self::new(json!({"type": "tool_use", "name": name, "input": input}))
+    }
+
+    /// Uses a sub-agent, which is told `prompt`, as nobody else is, and gets these answers.
+    pub fn agent(prompt: &str, turns: Vec<Self>) -> Self {
+        let input = json!({"description": "a part of it", "prompt": prompt, "subagent_type": "general-purpose"});
+        let prompt = prompt.to_owned();
         Self {
-            content: json!({"type": "tool_use", "name": name, "input": input}),
-            held: false,
+            agent: Some(Agent { prompt, turns }),
+            ..Self::tool("Agent", input)
         }
     }
 
     /// Says something, which ends the conversation.
     pub fn say(text: &str) -> Self {
-        Self {
-            content: json!({"type": "text", "text": text}),
-            held: false,
-        }
+        Self::new(json!({"type": "text", "text": text}))
     }
 
     /// Comes only after [`Model::go_on`].
     pub fn held(mut self) -> Self {
         self.held = true;
         self
+    }
+
+    fn new(content: Value) -> Self {
+        Self {
+            content,
+            held: false,
+            agent: None,
+        }
     }
 }
 
@@ -64,6 +84,28 @@ struct Script {
     turns: Vec<Turn>,
     asked: Mutex<Vec<Value>>,
     go_on: Semaphore,
+}
+
+impl Script {
+    /// The answers of the conversation that begins with `first`, and the number of the turn that began it: none for
+    /// the one that is not a sub-agent's.
+    fn conversation(&self, first: &Value) -> (Option<usize>, &[Turn]) {
+        let first = first.to_string();
+        let agents = self.turns.iter().enumerate();
+        let mut agents = agents.filter_map(|(number, turn)| Some((number, turn.agent.as_ref()?)));
+        match agents.find(|(_, agent)| first.contains(&agent.prompt)) {
+            Some((number, agent)) => (Some(number), &agent.turns),
+            None => (None, &self.turns),
+        }
+    }
+}
+
+/// The id of the tool call in a turn; `agent` is the number of the turn that began the sub-agent that makes it.
+pub fn call_id(agent: Option<usize>, number: usize) -> String {
+    match agent {
+        Some(agent) => format!("toolu_{agent:010}_{number:010}"),
+        None => format!("toolu_{number:020}"),
+    }
 }
 
 impl Model {
@@ -117,7 +159,8 @@ impl Model {
         self.script.go_on.add_permits(1);
     }
 
-    /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run.
+    /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run. What
+    /// sub-agents ask does not count.
     #[track_caller]
     pub fn wait_asked(&self, count: usize) {
         eventually(SOON, || {
@@ -162,33 +205,33 @@ async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -
     let done = Turn::say("done");
     // A request without tools is a question aside, such as one for a title.
     if request["tools"].as_array().is_none_or(Vec::is_empty) {
-        return events(0, &done);
+        return events("toolu_none".to_owned(), &done);
     }
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
     let number = messages
         .iter()
         .filter(|message| message["role"] == "assistant")
         .count();
-    script
-        .asked
-        .lock()
-        .expect("nobody panics with the lock")
-        .push(request);
-    let turn = script.turns.get(number).unwrap_or(&done);
+    let (agent, turns) = script.conversation(&messages[0]);
+    if agent.is_none() {
+        let mut asked = script.asked.lock().expect("nobody panics with the lock");
+        asked.push(request);
+    }
+    let turn = turns.get(number).unwrap_or(&done);
     if turn.held
         && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await
     {
         permit.forget();
     }
-    events(number, turn)
+    events(call_id(agent, number), turn)
 }
 
-/// The turn as the stream of events that a model answers.
-fn events(number: usize, turn: &Turn) -> Response {
+/// The turn as the stream of events that a model answers; `id` is that of its tool call.
+fn events(id: String, turn: &Turn) -> Response {
     let mut block = turn.content.clone();
     let (delta, stop) = if block["type"] == "tool_use" {
         let input = std::mem::replace(&mut block["input"], json!({})).to_string();
-        block["id"] = json!(format!("toolu_{number:020}"));
+        block["id"] = json!(id);
         (
             json!({"type": "input_json_delta", "partial_json": input}),
             "tool_use",
@@ -199,7 +242,7 @@ fn events(number: usize, turn: &Turn) -> Response {
     };
     let usage = json!({"input_tokens": 10, "output_tokens": 10});
     let message = json!({
-        "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
+        "id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
     });
     let events = [

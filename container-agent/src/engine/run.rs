@@ -360,6 +360,9 @@ impl Engine {
         if self.stuck.take().is_some() {
             self.note("the journal can be written again".into());
         }
+        for (document, state_vector) in self.wire.to_give() {
+            self.give(&document, &state_vector);
+        }
         if !self.wire.flush() {
             self.disconnected("the connection was too slow".into());
         }
