@@ -5,7 +5,10 @@
 //! conversation is known by its prompt.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -84,6 +87,7 @@ struct Script {
     turns: Vec<Turn>,
     asked: Mutex<Vec<Value>>,
     go_on: Semaphore,
+    over: AtomicBool,
 }
 
 impl Script {
@@ -116,6 +120,7 @@ impl Model {
             turns,
             asked: Mutex::default(),
             go_on: Semaphore::new(0),
+            over: AtomicBool::new(false),
         });
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime
@@ -159,17 +164,22 @@ impl Model {
         self.script.go_on.add_permits(1);
     }
 
-    /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run. What
-    /// sub-agents ask does not count.
+    /// Says from now on that it is done, whatever else the script has.
+    pub fn end(&self) {
+        self.script.over.store(true, Ordering::Relaxed);
+    }
+
+    /// For how many answers the model was asked. What sub-agents ask does not count.
+    pub fn asked(&self) -> usize {
+        let asked = self.script.asked.lock();
+        asked.expect("the model does not panic").len()
+    }
+
+    /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run.
     #[track_caller]
     pub fn wait_asked(&self, count: usize) {
         eventually(SOON, || {
-            let asked = self
-                .script
-                .asked
-                .lock()
-                .expect("the model does not panic")
-                .len();
+            let asked = self.asked();
             anyhow::ensure!(asked >= count, "the model was asked {asked} times");
             Ok(())
         });
@@ -217,7 +227,8 @@ async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -
         let mut asked = script.asked.lock().expect("nobody panics with the lock");
         asked.push(request);
     }
-    let turn = turns.get(number).unwrap_or(&done);
+    let is_over = script.over.load(Ordering::Relaxed);
+    let turn = turns.get(number).filter(|_| !is_over).unwrap_or(&done);
     if turn.held
         && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await
     {
