@@ -31,6 +31,7 @@ pub mod plan;
 mod project;
 mod recover;
 mod remote;
+mod renames;
 mod report;
 mod run;
 mod session;

@@ -55,6 +55,12 @@ impl Row {
         }
     }
 
+    /// Prints how far the row is.
+    pub fn tell(&self, figures: impl Display) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        println!("so far {}: {figures} ({seconds:.1} s)", self.name);
+    }
+
     /// Ends a row that held, and prints its figures.
     pub fn held(self, figures: impl Display) {
         let form = if self.full { "full" } else { "short" };

@@ -1,4 +1,4 @@
-//! Replacements of files that a killed process had begun: finished or undone before anything else.
+//! Replacements and renames of files that a killed process had begun: finished or undone before anything else.
 //!
 //! A temporary file bears its name only once it is whole, keeps it through the exchange, and loses
 //! it only after the journal was told what came of the exchange; only then the journal forgets the
@@ -105,6 +105,27 @@ mod tests {
 
     use super::*;
     use crate::disk::swap::TempName;
+
+    #[test]
+    fn a_rename_that_was_made_is_remembered_and_one_that_was_not_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let path = |path: &str| path.parse::<FilePath>().unwrap();
+        let base = Base {
+            entry: Entry::Dir,
+            hash: None,
+            print: None,
+        };
+        let agreed = Agreed::new(vec![(path("old"), base.clone())]);
+        let renaming = (path("old"), path("new"));
+        std::fs::write(dir.path().join("old"), "text").unwrap();
+        let not_made = renamed(&root, &renaming, &agreed).unwrap();
+        assert_eq!(not_made, [Record::NotRenaming(path("old"))]);
+        std::fs::rename(dir.path().join("old"), dir.path().join("new")).unwrap();
+        let made = renamed(&root, &renaming, &agreed).unwrap();
+        let expected = [Record::NoBase(path("old")), Record::Base(path("new"), base)];
+        assert_eq!(made[1..], expected);
+    }
 
     /// What a process leaves that was killed with `path` and `temp` on disk.
     fn recovered(path: &str, temp: Option<&str>, new: Option<&str>) -> (Vec<Record>, Vec<String>) {

@@ -15,8 +15,7 @@ use super::jobs::{DiskJob, Transfer, TransferError};
 use super::plan::{Disk, Remote, Step, becomes_text, permits, plan};
 use super::run::{Again, Engine, chain};
 use super::texts::{Edited, Found, Writer};
-use super::work::{Origin, View};
-use super::write::RENAME_STEP;
+use super::work::View;
 use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::link::BlobError;
@@ -29,12 +28,8 @@ impl Engine {
             return;
         };
         let deletion = self.take_deletion(path, now);
-        if self.follows_rename(path, &view) {
+        if self.follows_rename(path, &view) || self.waits_for_move(path, &view, now) {
             return;
-        }
-        if view.disk == Disk::Absent && self.works.moved_to(path).is_some() {
-            // It is the other end that tells what became of it.
-            return self.works.wake_at(now + RENAME_STEP, path);
         }
         let base = self.agreed.get(path).cloned();
         let entry = self.project.entries.get(path).cloned();
@@ -421,7 +416,7 @@ impl Engine {
 
     /// The project has nothing at a path any more: of the directories above it those that are empty
     /// now may still be on disk. They may have been looked at when the project was not as far.
-    fn mark_emptied(&mut self, path: &FilePath, cause: &FilePath) {
+    pub(super) fn mark_emptied(&mut self, path: &FilePath, cause: &FilePath) {
         for directory in path.ancestors() {
             if self.project.has_below(&directory) {
                 return;
@@ -436,95 +431,6 @@ impl Engine {
     fn is_being_edited(&self, path: &FilePath) -> bool {
         let doc = self.project.entries.get(path).and_then(Entry::doc);
         doc.is_some_and(|doc| self.wire.owes(&Some(doc.clone())))
-    }
-
-    /// Whether a new path is an old one renamed, or that is being asked.
-    fn is_rename(&mut self, path: &FilePath, view: &View) -> bool {
-        if !permits(self.config.direction, Step::Send, false) {
-            return false;
-        }
-        let Some(print) = view.print else {
-            return false;
-        };
-        let Some(work) = self.works.get_mut(path) else {
-            return false;
-        };
-        // Whoever saves by a rename gives a path another inode before anybody has looked.
-        let hinted = work.moved_from.clone();
-        let hinted = hinted.filter(|from| self.agreed.get(from).is_some());
-        let at_inode = || self.agreed.at_inode(print.dev, print.ino).cloned();
-        let Some(from) = hinted.clone().or_else(at_inode) else {
-            return false;
-        };
-        let Some(base) = self.agreed.get(&from).cloned() else {
-            return false;
-        };
-        // Inodes are used again quickly: without the kernel's word the content has to be the same.
-        let same_content = match &view.disk {
-            Disk::File { hash, .. } => base.hash == Some(*hash),
-            Disk::Link(target) => {
-                base.entry
-                    == Entry::Link {
-                        target: target.clone(),
-                    }
-            }
-            _ => false,
-        };
-        let same_kind = match (&view.disk, &base.entry) {
-            (Disk::File { is_text, .. }, Entry::Text { .. }) => *is_text,
-            (Disk::File { .. }, Entry::Blob { .. }) => same_content,
-            // Good where it lay, it may lead elsewhere from here.
-            (Disk::Link(target), Entry::Link { .. }) => {
-                same_content && self.jobs.root().admits_link(path, target).is_ok()
-            }
-            _ => false,
-        };
-        if !same_kind || !(same_content || hinted.as_ref() == Some(&from)) {
-            return false;
-        }
-        if self.works.get(&from).is_some_and(|work| work.busy) {
-            // It is being looked at; its end is not far.
-            self.works
-                .wake_at(Instant::now() + self.config.limits.hold / 8, path);
-            return true;
-        }
-        let Some(work) = self.works.get_mut(path) else {
-            return false;
-        };
-        match work.origin.clone() {
-            Origin::None => false,
-            Origin::Gone(origin) if origin == from => {
-                self.rename_there(&from, path, base);
-                true
-            }
-            _ => {
-                work.origin = Origin::Asked(from);
-                self.look_again(path);
-                true
-            }
-        }
-    }
-
-    /// The project's entry moves, and its document with it.
-    fn rename_there(&mut self, from: &FilePath, to: &FilePath, base: Base) {
-        tracing::debug!(%from, %to, "moved in the workspace");
-        let by = self.works.get(to).and_then(|work| work.by.clone());
-        let entry = self.project.entries.get(from).cloned();
-        self.agreed.remove(from);
-        self.records.push(Record::NoBase(from.clone()));
-        if let Some(entry) = entry.filter(|entry| entry.doc() == base.entry.doc()) {
-            self.project.remove(from, by.clone());
-            self.set_entry(to, entry, by);
-            self.sent += 1;
-            (self.progress)(Progress::Sent(to.clone()));
-            self.agree(to, base);
-        }
-        if let Some(work) = self.works.get_mut(to) {
-            work.origin = Origin::Unknown;
-        }
-        self.mark_for(from, Urgency::Soon, to);
-        self.mark_emptied(from, to);
-        self.replan(to);
     }
 
     /// Sets a path of the project.

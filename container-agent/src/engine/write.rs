@@ -1,12 +1,9 @@
-//! Taking the planner's steps towards the disk, and following renames.
+//! Taking the planner's steps towards the disk.
 //!
 //! Every change of the disk goes through compare-and-swap, and everything that could be lost to a
 //! killed process in between is announced to the journal first: see [`crate::disk::swap`] and
 //! [`super::recover`].
 
-use std::time::Duration;
-
-use tokio::time::Instant;
 use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
@@ -14,7 +11,7 @@ use uspark_shared::schema::Entry;
 
 use super::config::Progress;
 use super::jobs::{DiskJob, Fetched, Transfer, TransferError};
-use super::plan::{Disk, Step, entry_mode, permits};
+use super::plan::{Disk, entry_mode};
 use super::report::Conflict;
 use super::run::{Again, Engine, chain};
 use super::step::random;
@@ -25,9 +22,6 @@ use crate::disk::observe::SeenFile;
 use crate::disk::swap::{Content, Displaced, Expected, Put, PutResult, TakeResult, TempName};
 use crate::journal::{Base, Intent, Record};
 use crate::watch::Urgency;
-
-/// How long the two ends of a rename wait for each other before one looks again.
-pub(super) const RENAME_STEP: Duration = Duration::from_millis(10);
 
 /// What is to be written, once it is all there.
 struct Ready {
@@ -588,7 +582,7 @@ impl Engine {
     }
 
     /// The directories above a path of which the project knows nothing any more.
-    fn unused_above(&self, path: &FilePath) -> Vec<FilePath> {
+    pub(super) fn unused_above(&self, path: &FilePath) -> Vec<FilePath> {
         let unused = |directory: &FilePath| {
             !self.project.has_below(directory) && !self.project.entries.contains_key(directory)
         };
@@ -628,102 +622,5 @@ impl Engine {
             false => Again::OnChange,
         };
         self.trouble(path, chain(error), again);
-    }
-
-    /// Whether the path's document moved in the project, so that its file is to move on disk, or is
-    /// just about to.
-    pub(super) fn follows_rename(&mut self, path: &FilePath, view: &View) -> bool {
-        if !permits(self.config.direction, Step::Write, false) {
-            return false;
-        }
-        let here = self.project.entries.get(path).and_then(Entry::doc);
-        let agreed = self.agreed.get(path).and_then(|base| base.entry.doc());
-        match (here, agreed) {
-            (Some(doc), None) if view.disk == Disk::Absent => {
-                let Some(from) = self.agreed.at_doc(doc).cloned() else {
-                    return false;
-                };
-                let left = self.project.entries.get(&from).and_then(Entry::doc) != Some(doc);
-                let tried = self.works.get(path).is_none_or(|work| work.rename_tried);
-                if !left || tried || self.agreed.get(path).is_some() {
-                    return false;
-                }
-                if self.works.get(&from).is_none() {
-                    self.mark_for(&from, Urgency::Now, path);
-                }
-                let busy = self.works.get(&from).is_some_and(|work| work.busy);
-                if busy || self.tools.hold(&from) || self.tools.hold(path) {
-                    self.works.wake_at(Instant::now() + RENAME_STEP, path);
-                    return true;
-                }
-                tracing::debug!(%from, to = %path, "moved in the project");
-                self.busy(path);
-                self.busy(&from);
-                // What a killed session renamed was not renamed by somebody here.
-                let record = Record::Renaming(from.clone(), path.clone());
-                self.records.push(record);
-                self.jobs.disk(DiskJob::Rename {
-                    from,
-                    to: path.clone(),
-                });
-                true
-            }
-            (here, Some(doc)) if here != Some(doc) && view.disk != Disk::Absent => {
-                let Some(to) = self.project.docs.get(doc).cloned() else {
-                    return false;
-                };
-                if self.agreed.get(&to).is_some() {
-                    return false;
-                }
-                if self.works.get(&to).is_none() {
-                    self.mark_for(&to, Urgency::Now, path);
-                }
-                let may_come = self.works.get(&to).is_some_and(|work| {
-                    let free = work
-                        .view
-                        .as_ref()
-                        .is_none_or(|view| view.disk == Disk::Absent);
-                    !work.rename_tried && free
-                });
-                if may_come {
-                    self.works.wake_at(Instant::now() + RENAME_STEP, path);
-                }
-                may_come
-            }
-            _ => false,
-        }
-    }
-
-    /// A file was renamed after its document, or could not be.
-    pub(super) fn renamed(
-        &mut self,
-        from: &FilePath,
-        to: &FilePath,
-        result: Result<bool, DiskError>,
-    ) {
-        if let Err(error) = &result {
-            self.note(chain(error));
-        }
-        self.records.push(Record::NotRenaming(from.clone()));
-        if matches!(result, Ok(true)) {
-            if let Some(base) = self.agreed.remove(from) {
-                self.records.push(Record::NoBase(from.clone()));
-                self.agree(to, base);
-            }
-            self.received_paths += 1;
-            (self.progress)(Progress::Received(to.clone()));
-        } else if let Some(work) = self.works.get_mut(to) {
-            work.rename_tried = true;
-        }
-        for (path, other) in [(from, to), (to, from)] {
-            self.mark_for(path, Urgency::Now, other);
-            self.look_again(path);
-        }
-        self.busy(from);
-        self.jobs.disk(DiskJob::Discard {
-            path: from.clone(),
-            temp: None,
-            prune: self.unused_above(from),
-        });
     }
 }

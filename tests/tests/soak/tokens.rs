@@ -1,8 +1,12 @@
 //! Token conservation: people and programs insert unique lines everywhere at once, by every way there is, while
 //! processes are killed. In the end each line is in every replica, on every disk and on the server, once.
 //!
-//! The long form also moves files away and back, and deletes and makes them anew, within milliseconds and while they are
-//! typed into. It does not hold yet: about once in a hundred such rounds words are lost with a file's old name.
+//! What lost its name to another (a file that was deleted here and typed into there) may be in a copy beside the file.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "what a killed agent said is shown when a token is missing"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +21,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use fastrand::Rng;
 use serde_json::json;
-use uspark_tests::{Node, Project, Row, Running, SOON, Server, Workspace, eventually, same};
+use uspark_tests::{Ended, Node, Project, Row, Running, SOON, Server, Workspace, eventually, same};
 
 /// Files that programs in both workspaces write.
 const SHARED: [&str; 3] = ["shared.txt", "src/shared.rs", "src/deep/er/shared.md"];
@@ -26,26 +30,53 @@ const OWN: [&str; 2] = ["own", "src/own"];
 /// Lines that are in every file all the time.
 const LINES: usize = 30;
 /// Lines that a person types into a file in a round, and files that they type into.
-const TYPED: (usize, usize) = (150, 2);
+const TYPED: (usize, usize) = (450, 2);
 /// Writes of a program to a file in a round.
-const WRITES: usize = 25;
+const WRITES: usize = 75;
+/// Processes that are killed or stopped in a round, at most.
+const DISTURBED: usize = 6;
+/// Copies that may be left of a thousand tokens, on the average.
+const COPIES: usize = 5;
 
 #[test]
 fn no_token_is_lost_or_doubled() {
     let mut row = Row::begin("token conservation");
     let wanted = row.count(1_000_000, 6_000);
-    let mut world = World::new(row.is_full());
-    let (mut done, mut rounds) = (0, 0);
+    let mut world = World::new();
+    let (mut done, mut rounds, mut copies) = (0, 0, 0);
+    let mut ways = BTreeSet::new();
     while done < wanted {
         let tokens = world.round(&mut row.random);
         world.check(&tokens);
-        world.clear();
+        copies += world.clear();
         done += tokens.values().map(BTreeMap::len).sum::<usize>();
+        ways.extend(tokens.values().flat_map(BTreeMap::values).copied());
         rounds += 1;
+        row.tell(format!("{done} tokens in {rounds} rounds"));
     }
-    let kills = world.kills;
+    let disturbed = world.disturbed.clone();
     world.end();
-    row.held(format!("{done} tokens in {rounds} rounds, {kills} kills"));
+    assert!(
+        copies * 1000 <= COPIES * done,
+        "{copies} copies of {done} tokens"
+    );
+    if row.is_full() {
+        let others = ["typed", "typed offline"].into_iter();
+        let all: BTreeSet<_> = HOW
+            .into_iter()
+            .filter(|how| *how != "renamed")
+            .chain(others)
+            .collect();
+        assert_eq!(ways, all, "every way was taken");
+        assert_eq!(
+            disturbed.len(),
+            4,
+            "everything was disturbed: {disturbed:?}"
+        );
+    }
+    row.held(format!(
+        "{done} tokens in {rounds} rounds, {copies} copies kept, disturbed: {disturbed:?}"
+    ));
 }
 
 /// The tokens that were put into each file, and how.
@@ -60,14 +91,15 @@ struct World {
     sites: [Site; 2],
     people: [Node; 3],
     opened: BTreeSet<String>,
-    kills: usize,
+    /// How often what was disturbed.
+    disturbed: BTreeMap<&'static str, usize>,
 }
 
 impl World {
-    fn new(moves: bool) -> Self {
+    fn new() -> Self {
         let server = Server::start();
         let project = server.project();
-        let mut sites = ['a', 'b'].map(|name| Site::new(&project, name, moves));
+        let mut sites = ['a', 'b'].map(|name| Site::new(&project, name));
         let own = sites.iter().flat_map(Site::own_files);
         let shared = SHARED.iter().map(ToString::to_string);
         let files: Vec<String> = shared.chain(own).collect();
@@ -89,7 +121,7 @@ impl World {
             sites,
             people,
             opened: BTreeSet::new(),
-            kills: 0,
+            disturbed: BTreeMap::new(),
         };
         world.settle();
         world
@@ -97,15 +129,7 @@ impl World {
 
     /// Everybody writes at once, and some are killed.
     fn round(&mut self, random: &mut Rng) -> Tokens {
-        let document = |file: &String| self.project.document(file);
-        self.documents = self.files.iter().map(document).collect();
-        for document in &self.documents {
-            if self.opened.insert(document.clone()) {
-                for person in &mut self.people {
-                    person.call("open", json!({"document": document}));
-                }
-            }
-        }
+        self.open();
         let (files, documents) = (&self.files, &self.documents);
         let writers: Vec<Writer> = self
             .sites
@@ -147,9 +171,24 @@ impl World {
                     all.entry(file).or_default().extend(tokens);
                 }
             }
-            self.kills += chaos.join().expect("nobody panics");
+            for (what, times) in chaos.join().expect("nobody panics") {
+                *self.disturbed.entry(what).or_default() += times;
+            }
             all
         })
+    }
+
+    /// Everybody opens what the files' documents are now.
+    fn open(&mut self) {
+        let document = |file: &String| self.project.document(file);
+        self.documents = self.files.iter().map(document).collect();
+        for document in &self.documents {
+            if self.opened.insert(document.clone()) {
+                for person in &mut self.people {
+                    person.call("open", json!({"document": document}));
+                }
+            }
+        }
     }
 
     /// Waits until every replica, every disk and the server are equal.
@@ -207,46 +246,35 @@ impl World {
                 assert_eq!(count, 1, "line {line} in {file}:\n{text}");
             }
         }
+        self.open();
         for (file, document) in self.files.iter().zip(&self.documents) {
             let text = self.sites[0].workspace.text(file).expect("it is there");
-            if self.project.document(file) == *document {
-                for person in &mut self.people {
-                    let theirs = person.call("text", json!({"document": document}));
-                    same(theirs.as_str(), Some(text.as_str())).expect(file);
-                }
+            for person in &mut self.people {
+                let theirs = person.call("waitText", json!({"document": document, "equals": text}));
+                same(theirs.as_str(), Some(text.as_str())).expect(file);
             }
         }
     }
 
-    /// Takes this round's tokens out again.
-    fn clear(&mut self) {
+    /// Takes this round's tokens out again, and what was kept beside the files. Gives how many copies that were.
+    fn clear(&mut self) -> usize {
         let tree = self.sites[0].workspace.tree().expect("it can be listed");
-        for path in tree
-            .keys()
-            .filter(|path| path.contains(".conflict-") || path.ends_with(".moved"))
-        {
+        let is_copy = |path: &&String| path.contains(".conflict-") || path.ends_with(".moved");
+        let copies = tree.keys().filter(is_copy).map(|path| {
             fs::remove_file(self.sites[0].workspace.path(path)).expect("it is there");
-        }
-        let documents: Vec<String> = self
-            .files
-            .iter()
-            .map(|file| self.project.document(file))
-            .collect();
-        for document in documents {
-            if self.opened.insert(document.clone()) {
-                for person in &mut self.people {
-                    person.call("open", json!({"document": document}));
-                }
-            }
+        });
+        let copies = copies.count();
+        for document in &self.documents {
             let lines = json!({"document": document, "pattern": "^<"});
             self.people[0].call("deleteLines", lines);
         }
         self.settle();
+        copies
     }
 
     fn end(self) {
-        for site in self.sites {
-            let agent = site.agent.expect("it runs");
+        for mut site in self.sites {
+            let agent = site.agent.take().expect("it runs");
             agent.terminate().expect_code(0);
         }
     }
@@ -286,31 +314,43 @@ fn token(who: &str, number: &AtomicU64) -> String {
     format!("<{who}{}>", number.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Kills what may be killed, and starts it again. Gives how many were.
-fn disturb(sites: &mut [Site; 2], server: &mut Server, random: &mut Rng) -> usize {
-    let mut kills = 0;
-    for _ in 0..random.usize(..3) {
+/// Kills or stops what may be, and starts it again. Gives what, and how often.
+fn disturb(
+    sites: &mut [Site; 2],
+    server: &mut Server,
+    random: &mut Rng,
+) -> BTreeMap<&'static str, usize> {
+    let mut disturbed = BTreeMap::new();
+    for _ in 0..random.usize(..=DISTURBED) {
         pause(random, 200);
         let site = &mut sites[random.usize(..2)];
-        match random.u8(..10) {
-            0..6 => {
-                site.agent.take().expect("it runs").kill9();
+        let what = match random.u8(..10) {
+            0..5 => {
+                site.ended(Running::kill9);
                 pause(random, 100);
                 site.start();
+                "agent killed"
             }
-            6..8 => {
-                site.agent.take().expect("it runs").terminate();
+            5..7 => {
+                site.ended(Running::terminate);
                 site.start();
+                "agent stopped"
             }
-            _ => {
+            7..9 => {
                 server.kill9();
                 pause(random, 100);
                 server.restart();
+                "server killed"
             }
-        }
-        kills += 1;
+            _ => {
+                server.terminate();
+                server.restart();
+                "server stopped"
+            }
+        };
+        *disturbed.entry(what).or_default() += 1;
     }
-    kills
+    disturbed
 }
 
 fn pause(random: &mut Rng, most: u64) {
@@ -320,22 +360,38 @@ fn pause(random: &mut Rng, most: u64) {
 /// A workspace and the agent on it.
 struct Site {
     name: char,
-    /// Whether its own files are moved and made anew.
-    moves: bool,
     project: String,
     workspace: Workspace,
     agent: Option<Running>,
+    /// What the agents before it said.
+    said: String,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "--- agents of {} before the last:\n{}",
+                self.name, self.said
+            );
+        }
+    }
 }
 
 impl Site {
-    fn new(project: &Project, name: char, moves: bool) -> Self {
+    fn new(project: &Project, name: char) -> Self {
         Self {
             name,
-            moves,
             project: project.id.clone(),
             workspace: Workspace::new(project),
             agent: None,
+            said: String::new(),
         }
+    }
+
+    fn ended(&mut self, end: impl FnOnce(Running) -> Ended) {
+        let ended = end(self.agent.take().expect("it runs"));
+        self.said.push_str(&ended.stderr);
     }
 
     fn start(&mut self) {
@@ -353,7 +409,7 @@ impl Site {
 
     fn writers(&self, random: &mut Rng) -> Vec<Writer> {
         let shared = SHARED.iter().map(|name| (name.to_string(), false));
-        let own = self.own_files().into_iter().map(|name| (name, self.moves));
+        let own = self.own_files().into_iter().map(|name| (name, true));
         let writer = |(file, moves): (String, bool)| Writer {
             who: self.name.to_string(),
             path: self.workspace.path(&file),

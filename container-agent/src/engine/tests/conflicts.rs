@@ -499,6 +499,38 @@ async fn of_two_agents_one_moves_and_deletes_what_the_other_edits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_put_back_and_overwritten_by_what_was_read_before_keeps_what_was_typed() {
+    let server = Double::new();
+    // One was edited here, the other never was.
+    for file in ["f", "g"] {
+        server.text_file(file, "one\n");
+    }
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    place.sh("echo two >> f");
+    agent.equal().await;
+    server.set_away(true);
+    place.sh("mkdir .uspark/aside; mv f g .uspark/aside");
+    for file in ["f", "g"] {
+        server.type_into(file, |t| format!("{t}typed\n"));
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agent.handle.status().await.unacknowledged == 0 {
+        assert!(Instant::now() < deadline, "the deletions are not made");
+    }
+    server.set_away(false);
+    let is_back = || ["f", "g"].into_iter().all(|file| place.at(file).exists());
+    eventually("the files to come back", is_back).await;
+    agent.equal().await;
+    place.sh("mv .uspark/aside/f .uspark/aside/g .");
+    agent.equal().await;
+    assert_eq!(place.read("f"), "one\ntwo\ntyped\n");
+    assert_eq!(place.read("g"), "one\ntyped\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_typed_into_a_file_that_is_deleted_unseen_lives() {
     let server = Double::new();
     for file in ["f", "g"] {

@@ -147,6 +147,19 @@ async fn renames_keep_the_document_on_both_sides() {
         assert_eq!(doc(&server, path), id, "{script}");
         assert_eq!(server.tree(), place.tree(), "{script}");
     }
+    // Saved by a rename and moved on, twice, before anybody has looked: the inode is another.
+    let saved = |from: &str, to: [&str; 2], text: &str| {
+        std::fs::write(place.at(".i.tmp.1"), text).unwrap();
+        std::fs::rename(place.at(".i.tmp.1"), place.at(from)).unwrap();
+        std::fs::rename(place.at(from), place.at(to[0])).unwrap();
+        std::fs::rename(place.at(to[0]), place.at(to[1])).unwrap();
+    };
+    for (from, to) in [("z/y/i", ["a", "b"]), ("b", ["c", "z/y/i"])] {
+        saved(from, to, &format!("at {from} before\n"));
+        agent.equal().await;
+        assert_eq!(doc(&server, to[1]), id, "{from}");
+        assert_eq!(server.tree(), place.tree(), "{from}");
+    }
     let uploads = server.seen().uploads.len();
     assert_eq!(uploads, 1);
     // There, with somebody writing the file at its old place.
