@@ -407,7 +407,7 @@ mod tests {
             ..waits
         };
         assert_eq!(reader.apply(&second).unwrap(), again);
-        assert_eq!(reader.waiting_updates(), [second.clone()]);
+        assert_eq!(reader.waiting_updates(), std::slice::from_ref(&second));
         for n in 1..MAX_WAITING.0 {
             let stranger = TextReplica::new(ClientId::from_random((n as u32 + 77).to_le_bytes()));
             stranger.append("x");

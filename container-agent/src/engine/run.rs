@@ -360,7 +360,7 @@ impl Engine {
         if self.stuck.take().is_some() {
             self.note("the journal can be written again".into());
         }
-        for (document, state_vector) in self.wire.to_give() {
+        for (document, state_vector) in self.wire.answerable() {
             self.give(&document, &state_vector);
         }
         if !self.wire.flush() {

@@ -180,7 +180,7 @@ impl Wire {
     }
 
     /// What the server asked for and can be given now: documents that have nothing in line.
-    pub fn to_give(&mut self) -> Vec<(Document, Vec<u8>)> {
+    pub fn answerable(&mut self) -> Vec<(Document, Vec<u8>)> {
         let waiting = &self.waiting;
         let has_left = |document: &Document| waiting.get(document).is_none_or(VecDeque::is_empty);
         let now = self.asked.extract_if(|document, _| has_left(document));
@@ -467,10 +467,10 @@ mod tests {
         wire.send_waiting(none).unwrap();
         wire.opened(&doc);
         wire.asked(&doc, &[0]);
-        assert!(wire.to_give().is_empty());
+        assert!(wire.answerable().is_empty());
         wire.send_waiting(none).unwrap();
-        assert_eq!(wire.to_give(), [(doc.clone(), vec![0])]);
-        assert!(wire.to_give().is_empty());
+        assert_eq!(wire.answerable(), [(doc.clone(), vec![0])]);
+        assert!(wire.answerable().is_empty());
         wire.give(&doc, &[0, 0]);
         wire.flush();
         let expected = [
@@ -485,7 +485,7 @@ mod tests {
         // Who asked and went away gets nothing.
         wire.asked(&doc, &[0]);
         wire.closed(&doc);
-        assert!(wire.to_give().is_empty());
+        assert!(wire.answerable().is_empty());
     }
 
     #[test]

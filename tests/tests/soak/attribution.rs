@@ -14,7 +14,8 @@ use crate::watched::{LONG, barrier};
 const BASH: &str =
     "echo more >> edited.txt && echo new > made.txt && rm old.txt && mv kept.txt moved.txt";
 /// What is there before.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
+    "read.js",
     "edited.txt",
     "old.txt",
     "kept.txt",
@@ -23,9 +24,19 @@ const FILES: [&str; 6] = [
     "going.txt",
 ];
 /// The turns of a round.
-const TURNS: usize = 5;
+const TURNS: usize = 6;
 
-/// A round's turns, in a directory of its own. The last one waits for what somebody else does.
+/// What happens to a path, and the call that does it with its tool.
+type Made = (String, &'static str, Option<(String, &'static str)>);
+
+/// Where the server is while Claude Code works.
+#[derive(PartialEq)]
+enum TheServer {
+    IsUp,
+    IsAway,
+}
+
+/// A round's turns, in a directory of its own. The first waits for the server to go, the last for what somebody else does.
 fn turns(workspace: &Workspace, round: usize) -> Vec<Turn> {
     let path = |name: &str| {
         workspace
@@ -46,34 +57,36 @@ fn turns(workspace: &Workspace, round: usize) -> Vec<Turn> {
         );
         Turn::tool("Bash", json!({"command": command}))
     };
-    let edit = json!({"file_path": path("written.js"), "old_string": "one", "new_string": "two"});
+    let read = |name: &str| Turn::tool("Read", json!({"file_path": path(name)}));
+    let edit = json!({"file_path": path("read.js"), "old_string": "read", "new_string": "edited"});
     let by_agent = vec![
         write("by-agent.txt"),
         bash("echo more >> shelled.txt"),
         Turn::say("my part is done"),
     ];
     vec![
-        write("written.js"),
+        write("written.js").held(),
+        read("read.js"),
         Turn::tool("Edit", edit),
         bash(BASH),
         Turn::agent(&format!("do part {round} of it."), by_agent),
-        Turn::tool("Read", json!({"file_path": path("typed.txt")})).held(),
+        read("typed.txt").held(),
     ]
 }
 
-/// What a round changes: the path, what happens there, and the call and its tool.
-fn expected(round: usize) -> Vec<(String, &'static str, Option<(String, &'static str)>)> {
+/// What a round changes.
+fn expected(round: usize) -> Vec<Made> {
     let first = round * TURNS;
     let by = |turn: usize, tool| Some((call_id(None, first + turn), tool));
-    let by_agent = |turn, tool| Some((call_id(Some(first + 3), turn), tool));
+    let by_agent = |turn, tool| Some((call_id(Some(first + 4), turn), tool));
     let changes = [
         ("written.js", "add", by(0, "Write")),
-        ("written.js", "edit", by(1, "Edit")),
-        ("edited.txt", "edit", by(2, "Bash")),
-        ("made.txt", "add", by(2, "Bash")),
-        ("old.txt", "delete", by(2, "Bash")),
-        ("kept.txt", "delete", by(2, "Bash")),
-        ("moved.txt", "add", by(2, "Bash")),
+        ("read.js", "edit", by(2, "Edit")),
+        ("edited.txt", "edit", by(3, "Bash")),
+        ("made.txt", "add", by(3, "Bash")),
+        ("old.txt", "delete", by(3, "Bash")),
+        ("kept.txt", "delete", by(3, "Bash")),
+        ("moved.txt", "add", by(3, "Bash")),
         ("by-agent.txt", "add", by_agent(0, "Write")),
         ("shelled.txt", "edit", by_agent(1, "Bash")),
         ("typed.txt", "edit", None),
@@ -88,8 +101,18 @@ fn expected(round: usize) -> Vec<(String, &'static str, Option<(String, &'static
 #[test]
 fn each_change_names_its_tool_call_or_none() {
     let row = Row::begin("attribution, the real Claude Code");
+    attributed(row, &TheServer::IsUp);
+}
+
+#[test]
+fn so_does_what_is_made_while_the_server_is_away() {
+    let row = Row::begin("attribution, the real Claude Code, server away");
+    attributed(row, &TheServer::IsAway);
+}
+
+fn attributed(row: Row, the_server: &TheServer) {
     let rounds = row.count(10, 1);
-    let server = Server::start();
+    let mut server = Server::start();
     let project = server.project();
     for round in 0..rounds {
         for name in FILES {
@@ -111,7 +134,15 @@ fn each_change_names_its_tool_call_or_none() {
         });
     let run = workspace.start(&["run", "--project-id", &project.id, "--prompt", "do it"]);
     for round in 0..rounds {
+        model.wait_asked(round * TURNS + 1);
+        if *the_server == TheServer::IsAway {
+            server.kill9();
+        }
+        model.go_on();
         model.wait_asked((round + 1) * TURNS);
+        if *the_server == TheServer::IsAway {
+            server.restart();
+        }
         somebody_else(&workspace, &run, round);
         model.go_on();
     }
@@ -165,7 +196,7 @@ fn each_change_names_its_tool_call_or_none() {
 
 /// Changes files outside of any tool call: the agent knows that the last one is over.
 fn somebody_else(workspace: &Workspace, run: &Running, round: usize) {
-    let last = format!("\"tool_use_id\":\"{}\"", call_id(None, round * TURNS + 3));
+    let last = format!("\"tool_use_id\":\"{}\"", call_id(None, round * TURNS + 4));
     eventually(SOON, || {
         ensure!(
             run.stdout().contains(&last),

@@ -204,8 +204,9 @@ impl Claude {
         assert!(failed.is_empty(), "{failed:?}");
         let rounds = (results.len() - 1) / 3;
         let log: String = (0..rounds).map(|number| format!("{number}\n")).collect();
-        assert_eq!(self.project.text("log").unwrap(), log);
-        self.workspace.equals(&self.project).unwrap();
+        assert_eq!(self.project.text("log").expect("the file is there"), log);
+        let equal = self.workspace.equals(&self.project);
+        equal.expect("all is equal in the end");
         results.len()
     }
 }
