@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, io::Write, time::Duration};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use uspark_tests::{Node, SOON, Server, Workspace, eventually, same};
+use uspark_tests::{Node, Running, SOON, Server, Workspace, eventually, same};
 
 /// 100 KB of numbered lines, with `marker` in the middle.
 fn large_text(marker: &str) -> String {
@@ -286,7 +286,8 @@ fn cursors_in_untouched_lines_survive_a_formatter() {
     });
     let before: String = functions.collect();
     // It indents the bodies of some functions by four instead of two.
-    let is_touched = |line: usize, text: &str| (line / 7) % 3 == 0 && text.starts_with(' ');
+    let is_touched =
+        |line: usize, text: &str| (line / 7).is_multiple_of(3) && text.starts_with(' ');
     let line = |(number, line): (usize, &str)| match is_touched(number, line) {
         true => line.replacen("  ", "    ", 1),
         false => line.to_owned(),
@@ -330,7 +331,9 @@ fn cursors_in_untouched_lines_survive_a_formatter() {
 
     // As formatters do: the whole file under another name, then over the old one.
     workspace.write("a.rs~", &after);
-    std::fs::rename(workspace.path("a.rs~"), workspace.path("a.rs")).unwrap();
+    Running::start(&mut workspace.bash("mv a.rs~ a.rs"))
+        .wait()
+        .expect_code(0);
     client.call("waitText", json!({"document": document, "equals": after}));
     let found = client.call("cursors", json!({"document": document}));
     assert_eq!(found, json!(cursors(&after)));
