@@ -20,14 +20,14 @@ const WANTED: &str = "vendor/node_modules";
 fn make_package(library: &Path) {
     for directory in 0..DIRECTORIES {
         let directory = library.join(format!("lib/d{}/d{directory}", directory % 3));
-        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(&directory).expect("a directory of our own");
         for file in 0..FILES {
             let text = format!("export const here = '{}/{file}'\n", directory.display());
-            fs::write(directory.join(format!("f{file}.js")), text).unwrap();
+            fs::write(directory.join(format!("f{file}.js")), text).expect("a file of our own");
         }
     }
     let package = r#"{"name": "library", "version": "1.0.0", "main": "lib/d0/d0/f0.js"}"#;
-    fs::write(library.join("package.json"), package).unwrap();
+    fs::write(library.join("package.json"), package).expect("a file of our own");
 }
 
 /// Directories below `directory`, and itself.
@@ -47,7 +47,7 @@ fn watches(workspace: &Workspace) -> u64 {
     let said = workspace
         .run(&["status", "--wait", "--json"])
         .expect_code(0);
-    let said: Value = serde_json::from_str(&said.text()).unwrap();
+    let said: Value = serde_json::from_str(&said.text()).expect("it is JSON");
     said["agent"]["watches"].as_u64().expect("an agent runs")
 }
 
