@@ -134,7 +134,8 @@ pub fn is_rule_file(name: &str) -> bool {
 }
 
 /// Whether a name is one that programs give to files on their way: ours, Claude Code's
-/// (`NAME.tmp.PID.MS`), sed's (`sedXXXXXX`), vim's (`.NAME.swp`, `4913`) and backups (`NAME~`).
+/// (`NAME.tmp.PID.MS`, later `NAME.tmp.PID.` and twelve hex digits), sed's (`sedXXXXXX`), vim's
+/// (`.NAME.swp`, `4913`) and backups (`NAME~`).
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMP_PREFIX)
         || name.ends_with('~')
@@ -145,12 +146,13 @@ pub fn is_temporary(name: &str) -> bool {
 }
 
 fn is_claude_temporary(name: &str) -> bool {
-    let number = |part: Option<&str>| {
-        part.is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let random = |part: &str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_hexdigit());
     let mut parts = name.rsplitn(4, '.');
-    number(parts.next())
-        && number(parts.next())
+    parts
+        .next()
+        .is_some_and(|part| number(part) || random(part))
+        && parts.next().is_some_and(number)
         && parts.next() == Some("tmp")
         && parts.next().is_some()
 }
@@ -262,6 +264,7 @@ mod tests {
                 "x/.venv/",
                 "src/.uspark-tmp-00ff",
                 "f.rs.tmp.1234.1732166400123",
+                "f.rs.tmp.1958.607451b91628",
                 "sedA1b2C3",
                 ".f.swp",
                 ".f.swpx",
@@ -275,6 +278,8 @@ mod tests {
                 ".github/workflows/ci.yml",
                 "f.tmp",
                 "a.tmp.1",
+                "a.tmp.1.b",
+                "a.tmp.b.607451b91628",
                 "v1.2.3.4",
                 "sediment",
                 "sedation.rs",

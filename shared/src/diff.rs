@@ -1,9 +1,10 @@
 //! From two versions of a text to the edits between them, and edits moved over other edits.
 //!
 //! Cuts are only at character boundaries (half a surrogate pair would be lost for ever), untouched
-//! lines keep their identity, and cost is bounded: lines first (histogram), then characters inside
+//! lines keep their identity, and cost is bounded: lines first (`lines`), then characters inside
 //! small hunks only.
 
+mod lines;
 mod rebase;
 
 use std::ops::Range;
@@ -112,16 +113,13 @@ pub fn replaced_lines<'a>(old: &'a str, new: &'a str) -> Vec<(&'a str, &'a str)>
 
 /// Where the lines differ, in bytes of the old and of the new text.
 fn line_hunks(old: &str, new: &str) -> Vec<(Range<usize>, Range<usize>)> {
-    let input = InternedInput::new(old, new);
-    let mut diff = Diff::compute(Algorithm::Histogram, &input);
-    diff.postprocess_lines(&input);
     let (old_starts, new_starts) = (line_starts(old), line_starts(new));
     let of = |starts: &[usize], range: Range<u32>| {
         starts[range.start as usize]..starts[range.end as usize]
     };
-    let hunks = diff.hunks();
+    let hunks = lines::differing(old, new).into_iter();
     hunks
-        .map(|hunk| (of(&old_starts, hunk.before), of(&new_starts, hunk.after)))
+        .map(|(before, after)| (of(&old_starts, before), of(&new_starts, after)))
         .collect()
 }
 

@@ -13,6 +13,7 @@ const TIMEOUT = 30_000
  *   deltas       what others did to the text, as Yjs deltas
  *   closes       how often the connection was lost
  *   stateless    Hocuspocus' stateless messages received, parsed
+ *   cursors      places in the text that move with it
  */
 class OpenDocument {
   constructor (name, connect) {
@@ -23,6 +24,7 @@ class OpenDocument {
     this.deltas = []
     this.closes = 0
     this.stateless = []
+    this.cursors = []
     this.waiting = new Set()
     this.provider = connect(this)
     this.doc.on('update', () => this.changed())
@@ -143,6 +145,16 @@ export function documentCommands (connect) {
         opened.text.insert(found + 1, line + '\n')
         if (random() < 0.3) await new Promise(resolve => setTimeout(resolve, random() * request.pause))
       }
+    },
+    // Puts a cursor at each index, to the right of what is before it, as editors do.
+    setCursors: request => {
+      const opened = document(request)
+      opened.cursors = request.at.map(index => Y.createRelativePositionFromTypeIndex(opened.text, index))
+    },
+    // -> where the cursors are now, in the order in which they were put
+    cursors: request => {
+      const opened = document(request)
+      return opened.cursors.map(cursor => Y.createAbsolutePositionFromRelativePosition(cursor, opened.doc).index)
     },
     // Deletes every line that the pattern matches.
     deleteLines: request => {

@@ -26,6 +26,21 @@ await serve({
     return hex(Y.encodeStateAsUpdate(doc(request), before))
   },
   apply: request => Y.applyUpdate(doc(request), Buffer.from(request.update, 'hex')),
+  // Applies updates one after the other. -> for each what it did to `files`: { path, action, doc } with the document that
+  // is named there now, or was
+  history: request => request.updates.map(update => {
+    const map = doc(request).getMap('files')
+    const done = []
+    const observe = event => {
+      for (const [path, { action, oldValue }] of event.changes.keys) {
+        done.push({ path, action, doc: (map.get(path) ?? oldValue)?.doc ?? null })
+      }
+    }
+    map.observe(observe)
+    Y.applyUpdate(doc(request), Buffer.from(update, 'hex'))
+    map.unobserve(observe)
+    return done
+  }),
   stateVector: request => Buffer.from(Y.encodeStateVector(doc(request))).toString('base64url'),
   files: request => doc(request).getMap('files').toJSON(),
   texts: request => doc(request).getMap('texts').toJSON()

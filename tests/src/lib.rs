@@ -13,6 +13,7 @@
 
 mod curl;
 mod eventually;
+mod log;
 mod model;
 mod node;
 mod outline;
@@ -24,7 +25,8 @@ mod workspace;
 
 pub use curl::{Curl, Reply};
 pub use eventually::{SOON, eventually, pause, same};
-pub use model::{Model, Turn};
+pub use log::{Change, changes};
+pub use model::{Model, Turn, call_id};
 pub use node::{Node, from_hex, to_hex};
 pub use outline::{Outline, same_outline};
 pub use process::{Ended, Running};

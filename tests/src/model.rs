@@ -1,10 +1,14 @@
 //! A scripted Anthropic model on loopback: the real Claude Code asks it what to do next, and it answers from a script.
 //!
 //! Owns: `POST /v1/messages` as a stream of server-sent events. The turn is chosen by how many turns the
-//! conversation already has, so that a request which Claude Code repeats gets the same answer.
+//! conversation already has, so that a request which Claude Code repeats gets the same answer. A sub-agent's
+//! conversation is known by its prompt.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -27,29 +31,48 @@ const HELD_AT_MOST: Duration = Duration::from_secs(120);
 pub struct Turn {
     content: Value,
     held: bool,
+    agent: Option<Agent>,
+}
+
+/// A sub-agent: what it is told, and what the model answers it.
+struct Agent {
+    prompt: String,
+    turns: Vec<Turn>,
 }
 
 impl Turn {
     /// Uses a tool.
     pub fn tool(name: &str, input: Value) -> Self {
+        Self::new(json!({"type": "tool_use", "name": name, "input": input}))
+    }
+
+    /// Uses a sub-agent, which is told `prompt`, as nobody else is, and gets these answers.
+    pub fn agent(prompt: &str, turns: Vec<Self>) -> Self {
+        let input = json!({"description": "a part of it", "prompt": prompt, "subagent_type": "general-purpose"});
+        let prompt = prompt.to_owned();
         Self {
-            content: json!({"type": "tool_use", "name": name, "input": input}),
-            held: false,
+            agent: Some(Agent { prompt, turns }),
+            ..Self::tool("Agent", input)
         }
     }
 
     /// Says something, which ends the conversation.
     pub fn say(text: &str) -> Self {
-        Self {
-            content: json!({"type": "text", "text": text}),
-            held: false,
-        }
+        Self::new(json!({"type": "text", "text": text}))
     }
 
     /// Comes only after [`Model::go_on`].
     pub fn held(mut self) -> Self {
         self.held = true;
         self
+    }
+
+    fn new(content: Value) -> Self {
+        Self {
+            content,
+            held: false,
+            agent: None,
+        }
     }
 }
 
@@ -64,6 +87,29 @@ struct Script {
     turns: Vec<Turn>,
     asked: Mutex<Vec<Asked>>,
     go_on: Semaphore,
+    over: AtomicBool,
+}
+
+impl Script {
+    /// The answers of the conversation that begins with `first`, and the number of the turn that began it: none for
+    /// the one that is not a sub-agent's.
+    fn conversation(&self, first: &Value) -> (Option<usize>, &[Turn]) {
+        let first = first.to_string();
+        let agents = self.turns.iter().enumerate();
+        let mut agents = agents.filter_map(|(number, turn)| Some((number, turn.agent.as_ref()?)));
+        match agents.find(|(_, agent)| first.contains(&agent.prompt)) {
+            Some((number, agent)) => (Some(number), &agent.turns),
+            None => (None, &self.turns),
+        }
+    }
+}
+
+/// The id of the tool call in a turn; `agent` is the number of the turn that began the sub-agent that makes it.
+pub fn call_id(agent: Option<usize>, number: usize) -> String {
+    match agent {
+        Some(agent) => format!("toolu_{agent:010}_{number:010}"),
+        None => format!("toolu_{number:020}"),
+    }
 }
 
 /// A request for an answer.
@@ -82,6 +128,7 @@ impl Model {
             turns,
             asked: Mutex::default(),
             go_on: Semaphore::new(0),
+            over: AtomicBool::new(false),
         });
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime
@@ -125,16 +172,22 @@ impl Model {
         self.script.go_on.add_permits(1);
     }
 
+    /// Says from now on that it is done, whatever else the script has.
+    pub fn end(&self) {
+        self.script.over.store(true, Ordering::Relaxed);
+    }
+
+    /// For how many answers the model was asked. What sub-agents ask does not count.
+    pub fn asked(&self) -> usize {
+        let asked = self.script.asked.lock();
+        asked.expect("the model does not panic").len()
+    }
+
     /// Waits until the model was asked for its `count`-th answer, which is when the tools of those before have run.
     #[track_caller]
     pub fn wait_asked(&self, count: usize) {
         eventually(SOON, || {
-            let asked = self
-                .script
-                .asked
-                .lock()
-                .expect("the model does not panic")
-                .len();
+            let asked = self.asked();
             anyhow::ensure!(asked >= count, "the model was asked {asked} times");
             Ok(())
         });
@@ -181,37 +234,38 @@ async fn answer(State(script): State<Arc<Script>>, Json(request): Json<Value>) -
     let done = Turn::say("done");
     // A request without tools is a question aside, such as one for a title.
     if request["tools"].as_array().is_none_or(Vec::is_empty) {
-        return events(0, &done);
+        return events("toolu_none".to_owned(), &done);
     }
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
     let number = messages
         .iter()
         .filter(|message| message["role"] == "assistant")
         .count();
-    script
-        .asked
-        .lock()
-        .expect("nobody panics with the lock")
-        .push(Asked {
+    let (agent, turns) = script.conversation(&messages[0]);
+    if agent.is_none() {
+        let mut asked = script.asked.lock().expect("nobody panics with the lock");
+        asked.push(Asked {
             number,
             at: SystemTime::now(),
             request,
         });
-    let turn = script.turns.get(number).unwrap_or(&done);
+    }
+    let is_over = script.over.load(Ordering::Relaxed);
+    let turn = turns.get(number).filter(|_| !is_over).unwrap_or(&done);
     if turn.held
         && let Ok(Ok(permit)) = tokio::time::timeout(HELD_AT_MOST, script.go_on.acquire()).await
     {
         permit.forget();
     }
-    events(number, turn)
+    events(call_id(agent, number), turn)
 }
 
-/// The turn as the stream of events that a model answers.
-fn events(number: usize, turn: &Turn) -> Response {
+/// The turn as the stream of events that a model answers; `id` is that of its tool call.
+fn events(id: String, turn: &Turn) -> Response {
     let mut block = turn.content.clone();
     let (delta, stop) = if block["type"] == "tool_use" {
         let input = std::mem::replace(&mut block["input"], json!({})).to_string();
-        block["id"] = json!(format!("toolu_{number:020}"));
+        block["id"] = json!(id);
         (
             json!({"type": "input_json_delta", "partial_json": input}),
             "tool_use",
@@ -222,7 +276,7 @@ fn events(number: usize, turn: &Turn) -> Response {
     };
     let usage = json!({"input_tokens": 10, "output_tokens": 10});
     let message = json!({
-        "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
+        "id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
     });
     let events = [

@@ -32,6 +32,17 @@ impl Workspace {
         Ok(outline)
     }
 
+    /// Everything below a directory that is not ignored, whether or not the directory's own name is.
+    pub fn outline_below(&self, directory: &str) -> io::Result<Outline> {
+        let mut outline = Outline::new();
+        add(
+            &mut outline,
+            &self.path(directory),
+            &format!("{directory}/"),
+        )?;
+        Ok(outline)
+    }
+
     /// Is an error that names the first difference, unless workspace and project have the same outline.
     pub fn equals_by_hash(&self, project: &Project) -> anyhow::Result<()> {
         same_outline(&self.outline()?, &project.outline()?)

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, io::Write, time::Duration};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use uspark_tests::{Node, SOON, Server, Workspace, eventually, same};
+use uspark_tests::{Node, Running, SOON, Server, Workspace, eventually, same};
 
 /// 100 KB of numbered lines, with `marker` in the middle.
 fn large_text(marker: &str) -> String {
@@ -276,4 +276,71 @@ fn a_client_makes_renames_and_deletes_files_and_the_agents_disk_follows() {
         renamed["sub/new-name.txt"]["doc"], entry["doc"],
         "a rename keeps the document"
     );
+}
+
+#[test]
+fn cursors_in_untouched_lines_survive_a_formatter() {
+    // The same few lines again and again, some of them with characters of two units.
+    let functions = (0..40).map(|number| {
+        format!("fn f{number}() {{\n  let crab = \"🦀\";\n  if crab {{\n    call({number});\n  }}\n}}\n\n")
+    });
+    let before: String = functions.collect();
+    // It indents the bodies of some functions by four instead of two.
+    let is_touched =
+        |line: usize, text: &str| (line / 7).is_multiple_of(3) && text.starts_with(' ');
+    let line = |(number, line): (usize, &str)| match is_touched(number, line) {
+        true => line.replacen("  ", "    ", 1),
+        false => line.to_owned(),
+    };
+    let after: String = before.split_inclusive('\n').enumerate().map(line).collect();
+    assert!(before.len() < after.len() && before.lines().count() == after.lines().count());
+
+    let server = Server::start();
+    let project = server.project();
+    project.put("a.rs", before.as_str());
+    let workspace = Workspace::new(&project);
+    let _agent = workspace.start(&["watch", "--project-id", &project.id]);
+    eventually(SOON, || workspace.equals(&project));
+    let document = project.document("a.rs");
+    let mut client = Node::client(&project);
+    client.call("open", json!({"document": document}));
+    // A cursor at every character of every untouched line.
+    let cursors = |text: &str| -> Vec<usize> {
+        let mut at = 0;
+        let mut cursors = Vec::new();
+        for (number, (line, old)) in text
+            .split_inclusive('\n')
+            .zip(before.split_inclusive('\n'))
+            .enumerate()
+        {
+            let starts = line.chars().scan(at, |at, c| {
+                *at += c.len_utf16();
+                Some(*at - c.len_utf16())
+            });
+            if !is_touched(number, old) {
+                cursors.extend(starts);
+            }
+            at += line.encode_utf16().count();
+        }
+        cursors
+    };
+    client.call(
+        "setCursors",
+        json!({"document": document, "at": cursors(&before)}),
+    );
+
+    // As formatters do: the whole file under another name, then over the old one.
+    workspace.write("a.rs~", &after);
+    Running::start(&mut workspace.bash("mv a.rs~ a.rs"))
+        .wait()
+        .expect_code(0);
+    client.call("waitText", json!({"document": document, "equals": after}));
+    let found = client.call("cursors", json!({"document": document}));
+    assert_eq!(found, json!(cursors(&after)));
+    let elsewhere = cursors(&before)
+        .iter()
+        .zip(cursors(&after))
+        .filter(|(before, after)| *before != after)
+        .count();
+    assert!(elsewhere > 1000, "only {elsewhere} cursors had to move");
 }

@@ -129,7 +129,9 @@ impl Engine {
     /// The server's part of an exchange, or an update of somebody.
     fn synced(&mut self, document: &Document, sync: SyncMessage<'_>) {
         match (sync, document) {
-            (SyncMessage::Step1(state_vector), _) => self.give(document, state_vector),
+            // A pull gives nothing.
+            (SyncMessage::Step1(_), _) if self.config.direction == Direction::Pull => {}
+            (SyncMessage::Step1(state_vector), _) => self.wire.asked(document, state_vector),
             (SyncMessage::Step2(update), None) => {
                 if let Some(channel) = self.wire.channel_mut(&None) {
                     channel.exchanging = false;
@@ -152,11 +154,8 @@ impl Engine {
         }
     }
 
-    /// Gives the server what it lacks of a document. A pull gives nothing.
-    fn give(&mut self, document: &Document, state_vector: &[u8]) {
-        if self.config.direction == Direction::Pull {
-            return;
-        }
+    /// Gives the server what it lacks of a document.
+    pub(super) fn give(&mut self, document: &Document, state_vector: &[u8]) {
         let update = match document {
             None => self.project.diff(state_vector),
             Some(doc) => match self.texts.get(doc) {

@@ -366,6 +366,9 @@ impl Engine {
         if self.stuck.take().is_some() {
             self.note("the journal can be written again".into());
         }
+        for (document, state_vector) in self.wire.answerable() {
+            self.give(&document, &state_vector);
+        }
         if !self.wire.flush() {
             self.disconnected("the connection was too slow".into());
         }

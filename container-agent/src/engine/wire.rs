@@ -5,7 +5,8 @@
 //!
 //! Invariants: per document, acknowledgements come in the order of what was sent; an update leaves
 //! only after the journal has it; when the socket is lost, everything unacknowledged is sent again,
-//! in order, and the exchange of state vectors makes up for the rest.
+//! in order, and the exchange of state vectors makes up for the rest. It comes after what is in
+//! line, which says what made it: the server keeps that of whoever brings an edit first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -57,6 +58,8 @@ pub(super) struct Wire {
     unacknowledged: BTreeMap<u64, Document>,
     /// Updates of this moment, so that they need not be read back from the journal.
     fresh: HashMap<u64, Outgoing>,
+    /// State vectors of the server that are to be answered, by document.
+    asked: HashMap<Document, Vec<u8>>,
     under_way: (usize, usize),
     next_seq: u64,
 }
@@ -82,6 +85,7 @@ impl Wire {
             waiting,
             unacknowledged: unacknowledged.into_iter().collect(),
             fresh: HashMap::new(),
+            asked: HashMap::new(),
             under_way: (0, 0),
             next_seq,
         }
@@ -170,12 +174,28 @@ impl Wire {
         self.frame(document, CollabMessage::Sync(message));
     }
 
-    /// Gives the server what it lacks of an open document.
+    /// The server asks for what it lacks of a document.
+    pub fn asked(&mut self, document: &Document, state_vector: &[u8]) {
+        self.asked.insert(document.clone(), state_vector.to_vec());
+    }
+
+    /// What the server asked for and can be given now: documents that have nothing in line.
+    pub fn answerable(&mut self) -> Vec<(Document, Vec<u8>)> {
+        let waiting = &self.waiting;
+        let has_left = |document: &Document| waiting.get(document).is_none_or(VecDeque::is_empty);
+        let now = self.asked.extract_if(|document, _| has_left(document));
+        now.collect()
+    }
+
+    /// Gives the server what it lacks of an open document. Nobody knows any more what made it.
     pub fn give(&mut self, document: &Document, update: &[u8]) {
         let Some(channel) = self.channels.get_mut(document) else {
             return;
         };
         channel.sent.push_back(Sent::Step2);
+        if channel.by.take().is_some() {
+            self.made_by(document, None);
+        }
         self.frame(document, CollabMessage::Sync(SyncMessage::Step2(update)));
     }
 
@@ -211,6 +231,7 @@ impl Wire {
 
     /// A document was closed, by whichever side. What it has under way will be sent again.
     pub fn closed(&mut self, document: &Document) {
+        self.asked.remove(document);
         let Some(channel) = self.channels.remove(document) else {
             return;
         };
@@ -236,7 +257,8 @@ impl Wire {
                 && !channel.exchanging
                 && channel.sent.is_empty()
                 && channel.used < before
-                && !self.waiting.contains_key(document);
+                && !self.waiting.contains_key(document)
+                && !self.asked.contains_key(document);
             is_idle.then(|| document.clone())
         };
         let idle: Vec<Document> = self.channels.iter().filter_map(idle).collect();
@@ -344,11 +366,16 @@ impl Wire {
         self.under_way.0 += 1;
         self.under_way.1 += bytes;
         if is_other {
-            let by = outgoing.attribution.as_deref().unwrap_or("null");
-            self.say(document, &format!(r#"{{"by":{by}}}"#));
+            self.made_by(document, outgoing.attribution.as_deref());
         }
         let update = SyncMessage::Update(&outgoing.bytes);
         self.frame(document, CollabMessage::Sync(update));
+    }
+
+    /// Says what makes the updates that follow.
+    fn made_by(&mut self, document: &Document, by: Option<&str>) {
+        let by = by.unwrap_or("null");
+        self.say(document, &format!(r#"{{"by":{by}}}"#));
     }
 
     fn frame(&mut self, document: &Document, message: CollabMessage<'_, ClientAuth<'_>>) {
@@ -430,6 +457,35 @@ mod tests {
         );
         assert_eq!(wire.acknowledged(&doc), None);
         assert!(wire.unacknowledged().is_empty());
+    }
+
+    #[test]
+    fn what_the_server_lacks_comes_after_what_says_who_made_it() {
+        let (mut wire, mut frames) = wire();
+        let doc: Document = Some("d".parse().unwrap());
+        wire.outgoing(doc.clone(), vec![1], Some(r#"{"tool":"Edit"}"#.into()));
+        wire.send_waiting(none).unwrap();
+        wire.opened(&doc);
+        wire.asked(&doc, &[0]);
+        assert!(wire.answerable().is_empty());
+        wire.send_waiting(none).unwrap();
+        assert_eq!(wire.answerable(), [(doc.clone(), vec![0])]);
+        assert!(wire.answerable().is_empty());
+        wire.give(&doc, &[0, 0]);
+        wire.flush();
+        let expected = [
+            "p auth",
+            "p/d auth",
+            r#"p/d {"by":{"tool":"Edit"}}"#,
+            "p/d [1]",
+            r#"p/d {"by":null}"#,
+            "p/d Sync(Step2([0, 0]))",
+        ];
+        assert_eq!(shown(&mut frames), expected);
+        // Who asked and went away gets nothing.
+        wire.asked(&doc, &[0]);
+        wire.closed(&doc);
+        assert!(wire.answerable().is_empty());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -106,13 +108,80 @@ fn emoji_are_never_cut() {
     );
 }
 
+/// How long a diff takes at best, and what it gives.
+fn timed(old: &str, new: &str) -> (Duration, Vec<TextEdit>) {
+    let run = || {
+        let began = Instant::now();
+        let edits = diff(old, new);
+        (began.elapsed(), edits)
+    };
+    (0..3)
+        .map(|_| run())
+        .min_by_key(|(took, _)| *took)
+        .expect("it ran")
+}
+
+/// Lines until there is 1 MiB of them.
+fn mebibyte(line: impl FnMut(usize) -> String) -> String {
+    let lines = (0..).map(line).scan(0, |size, line| {
+        *size += line.len();
+        (*size <= 1 << 20).then_some(line)
+    });
+    lines.collect()
+}
+
 #[test]
 fn a_whole_rewrite_of_a_large_text_is_one_bounded_step() {
-    let old: String = (0..20_000)
-        .map(|n| format!("old line {n} with some words in it\n"))
-        .collect();
-    let new: String = (0..20_000)
-        .map(|n| format!("quite another text, {n}, entirely\n"))
-        .collect();
-    assert_eq!(apply(&diff(&old, &new), &old), new);
+    let old = mebibyte(|n| format!("old line {n} with some words in it\n"));
+    let new = mebibyte(|n| format!("quite another text, {n}, entirely\n"));
+    let (one_line, edits) = timed(&old, &old.replacen("line 9000 ", "line X ", 1));
+    assert_eq!(edits.len(), 1);
+    let (rewrite, edits) = timed(&old, &new);
+    let whole = TextEdit {
+        at: 0,
+        delete: utf16_len(&old) - 1,
+        insert: new[..new.len() - 1].to_owned(),
+    };
+    // They share their last line end.
+    assert!(edits == [whole], "{} edits", edits.len());
+    assert!(
+        rewrite < 10 * one_line,
+        "{rewrite:?}, and {one_line:?} for one line"
+    );
+    // A text that is one line is as bounded.
+    let flat = |text: &str| text.replace('\n', " ");
+    let (rewrite, edits) = timed(&flat(&old), &flat(&new));
+    assert!(edits.len() == 1 && rewrite < 10 * one_line, "{rewrite:?}");
+}
+
+#[test]
+fn a_large_text_of_few_different_lines_is_bounded_too() {
+    let mut bits = 1_u64;
+    let mut random = |_| {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        format!("{}\n", bits % 3)
+    };
+    let (old, new) = (mebibyte(&mut random), mebibyte(&mut random));
+    let distinct = mebibyte(|n| format!("{n}\n"));
+    let (one_line, _) = timed(&distinct, &distinct.replacen("\n9000\n", "\nX\n", 1));
+    let (rewrite, edits) = timed(&old, &new);
+    assert_eq!(apply(&edits, &old), new);
+    assert!(
+        edits.len() == 1 && rewrite < 20 * one_line,
+        "{rewrite:?}, {one_line:?} for one line"
+    );
+    // Far apart, what did not change between them is kept.
+    let mut lines: Vec<&str> = old.split_inclusive('\n').collect();
+    lines[1000] = "3\n";
+    lines[100_000] = "4\n";
+    lines.insert(200_000, "5\n");
+    let new = lines.concat();
+    let (few, edits) = timed(&old, &new);
+    assert_eq!(apply(&edits, &old), new);
+    let gone: u32 = edits.iter().map(|edit| edit.delete).sum();
+    let came: usize = edits.iter().map(|edit| edit.insert.len()).sum();
+    assert!(gone <= 4 && came <= 6, "{edits:?}");
+    assert!(few < 20 * one_line, "{few:?}, {one_line:?} for one line");
 }

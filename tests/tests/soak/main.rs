@@ -4,6 +4,7 @@
     reason = "tests prepare and inspect workspaces as a user does"
 )]
 
+mod attribution;
 mod away;
 mod claude;
 mod kills;

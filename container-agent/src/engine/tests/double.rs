@@ -237,21 +237,20 @@ impl Double {
                     let read_only = world.read_only;
                     let granted = ServerAuth::Authenticated { read_only };
                     world.send(id, &name, CollabMessage::Auth(granted));
-                }
-                CollabMessage::Sync(SyncMessage::Step1(theirs)) => {
-                    let (ours, update) = match &doc {
-                        None => (
-                            world.project().state_vector(),
-                            world.project().diff(theirs).unwrap(),
-                        ),
-                        Some(doc) => {
-                            let text = world.text(doc);
-                            (text.state_vector(), text.diff(theirs).unwrap())
-                        }
-                    };
+                    // As the server does: it asks before it is asked.
                     if !world.read_only {
+                        let ours = match &doc {
+                            None => world.project().state_vector(),
+                            Some(doc) => world.text(doc).state_vector(),
+                        };
                         world.send(id, &name, CollabMessage::Sync(SyncMessage::Step1(&ours)));
                     }
+                }
+                CollabMessage::Sync(SyncMessage::Step1(theirs)) => {
+                    let update = match &doc {
+                        None => world.project().diff(theirs).unwrap(),
+                        Some(doc) => world.text(doc).diff(theirs).unwrap(),
+                    };
                     world.send(id, &name, CollabMessage::Sync(SyncMessage::Step2(&update)));
                 }
                 CollabMessage::Sync(SyncMessage::Step2(update) | SyncMessage::Update(update)) => {
