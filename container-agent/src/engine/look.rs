@@ -59,12 +59,15 @@ impl Engine {
         // What was found out about its origin was about what was there before.
         work.origin = Origin::Unknown;
         if let Some(from) = moved_from {
-            // What is known under no name there came from where it was before, if it moved on at once.
-            let first = match self.agreed.get(&from) {
-                Some(_) => None,
+            // What is known under no name there came from where it was before, if it moved on at once. A
+            // name that was never known is an overwrite: of what came here before, if something did.
+            let known = match self.agreed.get(&from) {
+                Some(_) => Some(from),
                 None => self.works.is_no_move(&from),
             };
-            self.works.came_from(&path, first.unwrap_or(from));
+            if let Some(known) = known {
+                self.works.came_from(&path, known);
+            }
         }
     }
 

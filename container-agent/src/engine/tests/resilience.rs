@@ -153,10 +153,14 @@ async fn renames_keep_the_document_on_both_sides() {
     assert_eq!(uploads, 1);
     // Saved by a rename and moved on, twice, before anybody has looked: the inode is another.
     let saved = |from: &str, to: [&str; 2], text: &str| {
-        std::fs::write(place.at(".i.tmp.1"), text).unwrap();
-        std::fs::rename(place.at(".i.tmp.1"), place.at(from)).unwrap();
+        let save = |path: &str| {
+            std::fs::write(place.at(".i.tmp.1"), text).unwrap();
+            std::fs::rename(place.at(".i.tmp.1"), place.at(path)).unwrap();
+        };
+        save(from);
         std::fs::rename(place.at(from), place.at(to[0])).unwrap();
         std::fs::rename(place.at(to[0]), place.at(to[1])).unwrap();
+        save(to[1]);
     };
     for (from, to) in [("z/y/i", ["a", "b"]), ("b", ["c", "z/y/i"])] {
         saved(from, to, &format!("at {from} before\n"));
