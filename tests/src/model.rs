@@ -22,7 +22,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 
-use crate::{SOON, eventually};
+use crate::{SOON, Workspace, eventually};
 
 /// How long a held answer is held at most; the test that holds it has failed long before.
 const HELD_AT_MOST: Duration = Duration::from_secs(120);
@@ -165,6 +165,14 @@ impl Model {
             ("DISABLE_TELEMETRY", "1"),
             ("DISABLE_AUTOUPDATER", "1"),
         ]
+    }
+
+    /// A workspace whose Claude Code asks this model and nobody else.
+    pub fn asked_by(&self, workspace: Workspace) -> Workspace {
+        let environment = self.environment().into_iter();
+        environment.fold(workspace, |workspace, (name, value)| {
+            workspace.env(name, value)
+        })
     }
 
     /// Lets one held answer go.

@@ -44,13 +44,6 @@ fn workspace(project: &Project) -> Workspace {
     Workspace::new(project).env("PROJECT_ID", &project.id)
 }
 
-fn with_model(workspace: Workspace, model: &Model) -> Workspace {
-    let environment = model.environment().into_iter();
-    environment.fold(workspace, |workspace, (name, value)| {
-        workspace.env(name, value)
-    })
-}
-
 fn bash(workspace: &Workspace, script: &str) -> Running {
     Running::start(&mut workspace.bash(script))
 }
@@ -96,7 +89,7 @@ fn piped_into_watch_claude_every_byte_passes_and_every_file_is_on_the_server() {
     let project = server.project();
     let workspace = workspace(&project);
     let model = Model::start(script(&workspace));
-    let workspace = with_model(workspace, &model);
+    let workspace = model.asked_by(workspace);
     workspace
         .run(&["pull", "--project-id", &project.id])
         .expect_code(0);
@@ -133,7 +126,7 @@ fn each_tools_files_are_on_the_server_before_the_next_one_runs() {
         turns.insert(number, turn.held());
     }
     let model = Model::start(turns);
-    let workspace = with_model(workspace, &model);
+    let workspace = model.asked_by(workspace);
     workspace
         .run(&["pull", "--project-id", &project.id])
         .expect_code(0);
@@ -248,7 +241,7 @@ fn run_with_a_prompt_pulls_runs_claude_and_syncs() {
     let project = server.project();
     let workspace = workspace(&project);
     let model = Model::start(script(&workspace));
-    let workspace = with_model(workspace, &model);
+    let workspace = model.asked_by(workspace);
     let ended = workspace
         .run(&["run", "--project-id", &project.id, "--prompt", "do it"])
         .expect_code(0);

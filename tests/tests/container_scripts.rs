@@ -36,12 +36,7 @@ fn the_entrypoint_logs_in_pulls_and_pipes_claude() {
         ),
         Turn::say("done"),
     ]);
-    let workspace = model
-        .environment()
-        .into_iter()
-        .fold(workspace, |workspace, (name, value)| {
-            workspace.env(name, value)
-        });
+    let workspace = model.asked_by(workspace);
 
     let ended = run(
         &workspace,

@@ -195,7 +195,10 @@ impl Works {
     /// What is at `path` is not taken for something moved there, or not any more. Gives from where.
     pub fn is_no_move(&mut self, path: &FilePath) -> Option<FilePath> {
         let from = self.works.get_mut(path)?.moved_from.take()?;
-        self.moved.remove(&from);
+        // What was there next may have gone elsewhere.
+        if self.moved.get(&from) == Some(path) {
+            self.moved.remove(&from);
+        }
         Some(from)
     }
 
@@ -393,6 +396,20 @@ mod tests {
         );
         assert_eq!(works.mark(&f, Urgency::Now, HOLD).held_until, None);
         assert_eq!(works.mark(&f, Urgency::Soon, HOLD).held_until, None);
+    }
+
+    #[test]
+    fn what_was_moved_away_last_is_what_a_path_waits_for() {
+        let mut works = Works::default();
+        let (from, first, second) = (path("f"), path("a"), path("b"));
+        for to in [&first, &second] {
+            works.mark(to, Urgency::Now, HOLD);
+            works.came_from(to, from.clone());
+        }
+        assert_eq!(works.is_no_move(&first), Some(from.clone()));
+        assert_eq!(works.moved_to(&from), Some(&second));
+        works.drop(&second);
+        assert_eq!(works.moved_to(&from), None);
     }
 
     #[test]

@@ -126,12 +126,7 @@ fn attributed(row: Row, the_server: &TheServer) {
             .flat_map(|round| turns(&workspace, round))
             .collect(),
     );
-    let workspace = model
-        .environment()
-        .into_iter()
-        .fold(workspace, |workspace, (name, value)| {
-            workspace.env(name, value)
-        });
+    let workspace = model.asked_by(workspace);
     let run = workspace.start(&["run", "--project-id", &project.id, "--prompt", "do it"]);
     for round in 0..rounds {
         model.wait_asked(round * TURNS + 1);

@@ -174,12 +174,7 @@ impl Claude {
                 .chain((0..ROUNDS).flat_map(round))
                 .collect(),
         );
-        let workspace = model
-            .environment()
-            .into_iter()
-            .fold(workspace, |workspace, (name, value)| {
-                workspace.env(name, value)
-            });
+        let workspace = model.asked_by(workspace);
         let prompt = ["run", "--project-id", &project.id, "--prompt", "count"];
         let run = workspace.start(&prompt);
         Self {

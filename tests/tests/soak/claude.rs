@@ -106,12 +106,7 @@ fn run(
     let workspace = Workspace::new(&project);
     let edited = workspace.path(EDITED).display().to_string();
     let model = Model::start(turns(&edited));
-    let workspace = model
-        .environment()
-        .into_iter()
-        .fold(workspace, |workspace, (name, value)| {
-            workspace.env(name, value)
-        });
+    let workspace = model.asked_by(workspace);
     let mut person = Node::client(&project);
     let documents: Vec<String> = typed.iter().map(|path| project.document(path)).collect();
     for document in &documents {
