@@ -164,3 +164,43 @@ impl LiveText {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_appended_after_the_snapshot() {
+        let replica = |n| TextReplica::new(ClientId::from_random([n; 4]));
+        let edit = |replica: &TextReplica, old: &str, new: &str| {
+            let edit = uspark_shared::diff::diff(old, new);
+            replica.edit(&edit).unwrap()
+        };
+        let (ann, server) = (replica(1), replica(2));
+        let (first, second) = (edit(&ann, "", "a"), edit(&ann, "a", "ab"));
+        server.apply(&second).unwrap();
+        let name = DocumentName::of_project("p".parse().unwrap());
+        let stored = StoredDocument {
+            next_seq: 1,
+            updates: Vec::new(),
+        };
+        let mut log = Log::after(name, &stored);
+        for _ in 0..COMPACT_AFTER + 2 {
+            log.append(second.clone().into(), None, 0);
+        }
+        let writes = log.compact(&server, 0);
+        let [
+            Write::Compact { through, state, .. },
+            Write::Append { seq, update, .. },
+        ] = &writes[..]
+        else {
+            panic!("{writes:?}");
+        };
+        assert_eq!(*seq, through + 1);
+        let loaded = replica(3);
+        for update in [state, update, &Bytes::from(first)] {
+            loaded.apply(update).unwrap();
+        }
+        assert_eq!(loaded.text(), "ab");
+    }
+}
