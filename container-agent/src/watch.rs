@@ -17,6 +17,8 @@
 
 mod inotify;
 #[cfg(test)]
+pub mod late;
+#[cfg(test)]
 pub mod limited;
 #[cfg(test)]
 pub mod lossy;

@@ -4,7 +4,9 @@
 //! workspace, `.git` or `.uspark`. Links on disk are the agent's to resolve.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +119,18 @@ impl FilePath {
     }
 }
 
+/// What a map has below a directory.
+pub fn below<'a, V>(
+    map: &'a BTreeMap<FilePath, V>,
+    directory: &FilePath,
+) -> impl Iterator<Item = (&'a FilePath, &'a V)> + use<'a, V> {
+    // `d-x` sorts between `d` and `d/x`.
+    let prefix = format!("{directory}/");
+    let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+    map.range::<str, _>(from)
+        .take_while(move |(path, _)| path.as_str().starts_with(&prefix))
+}
+
 impl FromStr for FilePath {
     type Err = PathError;
 
@@ -178,6 +192,15 @@ mod tests {
 
     fn path(s: &str) -> FilePath {
         s.parse().unwrap()
+    }
+
+    #[test]
+    fn what_lies_below_a_directory_is_found_between_its_neighbours() {
+        let paths = ["d", "d-x", "d.y", "d/a", "d/b/c", "d0", "e", "dd/a"];
+        let map: BTreeMap<FilePath, ()> = paths.map(|at| (path(at), ())).into();
+        let found = |directory: &str| below(&map, &path(directory)).map(|(path, ())| path.as_str());
+        assert!(found("d").eq(["d/a", "d/b/c"]));
+        assert_eq!(found("e").count(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use uspark_shared::schema::Entry;
 use super::jobs::{DiskJob, Look, Looked};
 use super::plan::{Disk, entry_mode};
 use super::run::{Again, Engine};
-use super::work::{Origin, View};
+use super::work::{Origin, View, Work};
 use crate::disk::DiskError;
 use crate::disk::observe::{IfWritten, Seen, SeenFile};
 use crate::disk::swap::TempName;
@@ -222,10 +222,14 @@ impl Engine {
         work.text = text;
         if absent {
             // A directory that went took everything below it along, without a word about it.
-            let below: Vec<FilePath> = self.agreed.below(path).cloned().collect();
+            let known = self.agreed.below(path).chain(self.works.below(path));
+            let below: Vec<FilePath> = known.cloned().collect();
             for below in below {
-                if self.works.get(&below).is_none() {
-                    self.mark_for(&below, Urgency::Soon, path);
+                // What was seen there before is not there now.
+                let is_due = |work: &Work| work.dirty != work.seen;
+                match self.works.get(&below).is_some_and(is_due) {
+                    true => self.works.inherit(&below, path),
+                    false => self.mark_for(&below, Urgency::Soon, path),
                 }
             }
         }

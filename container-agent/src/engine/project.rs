@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use uspark_shared::id::{BlobHash, DocId};
-use uspark_shared::path::FilePath;
+use uspark_shared::path::{FilePath, below};
 use uspark_shared::replica::{ClientId, KeyChange, ProjectEdit, ProjectReplica, ReplicaError};
 use uspark_shared::schema::{Entry, TextVersion};
 
@@ -131,15 +131,7 @@ impl Project {
 
     /// Whether there is anything at or below a directory.
     pub fn has_below(&self, directory: &FilePath) -> bool {
-        let from = format!("{directory}/");
-        let next = self
-            .entries
-            .range::<str, _>((
-                std::ops::Bound::Included(from.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
-            .next();
-        next.is_some_and(|(path, _)| path.is_below(directory))
+        below(&self.entries, directory).next().is_some()
     }
 
     fn file_is(&mut self, key: &str, value: Option<&serde_json::Value>) -> Option<FilePath> {

@@ -32,6 +32,13 @@ impl Engine {
         waits
     }
 
+    /// Whether a path that somebody moved a file to, and is absent, may have been moved on: the kernel
+    /// is given the time to say so.
+    pub(super) fn may_have_moved_on(&mut self, path: &FilePath, now: Instant) -> bool {
+        let work = self.works.get(path);
+        work.is_some_and(|work| work.moved_from.is_some()) && !self.is_gone(path, now)
+    }
+
     /// Whether a new path is an old one renamed, or that is being asked.
     pub(super) fn is_rename(&mut self, path: &FilePath, view: &View) -> bool {
         if !permits(self.config.direction, Step::Send, false) {
@@ -139,9 +146,7 @@ impl Engine {
                 if !left || tried || self.agreed.get(path).is_some() {
                     return false;
                 }
-                if self.works.get(&from).is_none() {
-                    self.mark_for(&from, Urgency::Now, path);
-                }
+                self.need(&from, path);
                 let busy = self.works.get(&from).is_some_and(|work| work.busy);
                 if busy || self.tools.hold(&from) || self.tools.hold(path) {
                     self.works.wake_at(Instant::now() + RENAME_STEP, path);
@@ -166,9 +171,7 @@ impl Engine {
                 if self.agreed.get(&to).is_some() {
                     return false;
                 }
-                if self.works.get(&to).is_none() {
-                    self.mark_for(&to, Urgency::Now, path);
-                }
+                self.need(&to, path);
                 let may_come = self.works.get(&to).is_some_and(|work| {
                     let free = work
                         .view
@@ -183,6 +186,14 @@ impl Engine {
             }
             _ => false,
         }
+    }
+
+    /// The work on a path goes on only after that on another.
+    fn need(&mut self, other: &FilePath, path: &FilePath) {
+        if self.works.get(other).is_none() {
+            self.mark(other, Urgency::Now);
+        }
+        self.works.inherit(other, path);
     }
 
     /// A file was renamed after its document, or could not be.

@@ -35,6 +35,9 @@ impl Engine {
         let entry = self.project.entries.get(path).cloned();
         if base.is_none() && entry.is_none() {
             if view.disk == Disk::Absent {
+                if self.may_have_moved_on(path, now) {
+                    return;
+                }
                 // It came and went before anybody else knew of it: its directory may be empty now.
                 self.mark_emptied(path, path);
             }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::watch::Notifier;
 use double::Double;
 
 /// What a barrier may take.
@@ -87,6 +88,16 @@ impl Place {
     /// Watches until the first barrier.
     async fn watch(&self, server: &Double) -> Agent {
         let agent = self.start(server, Direction::Both).await;
+        agent.equal().await;
+        agent
+    }
+
+    /// The same, with any source of the kernel's events.
+    async fn watch_with(&self, server: &Double, notifier: Box<dyn Notifier>) -> Agent {
+        let config = self.config(Direction::Both);
+        let server = Arc::new(server.clone());
+        let session = Session::start_on(config, self.sink(), server, notifier).await;
+        let agent = Agent::on(session.unwrap());
         agent.equal().await;
         agent
     }

@@ -4,12 +4,12 @@
 //! agree, or nothing more can be done. At most one operation is under way per path. "May have
 //! changed" is a number and not a flag: a change during an operation is not lost when it ends.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uspark_shared::id::BlobHash;
-use uspark_shared::path::FilePath;
+use uspark_shared::path::{FilePath, below};
 use uspark_shared::schema::Entry;
 
 use super::guard::Deletion;
@@ -139,7 +139,7 @@ pub(super) struct Trouble {
 /// All paths that are worked on.
 #[derive(Debug, Default)]
 pub(super) struct Works {
-    works: HashMap<FilePath, Work>,
+    works: BTreeMap<FilePath, Work>,
     ready: VecDeque<FilePath>,
     timers: BTreeSet<(Instant, FilePath)>,
     /// Paths that are not tried again before something changes; more than those that still are.
@@ -339,6 +339,11 @@ impl Works {
     /// Paths that are worked on.
     pub fn len(&self) -> usize {
         self.works.len()
+    }
+
+    /// Every path that is worked on below a directory.
+    pub fn below(&self, directory: &FilePath) -> impl Iterator<Item = &FilePath> {
+        below(&self.works, directory).map(|(path, _)| path)
     }
 
     /// All of them.

@@ -435,8 +435,6 @@ impl Tree {
         }
     }
 
-    /// Forgets a directory that left, and all below it: under their new paths they are watched
-    /// anew.
     /// Ends the watches of a directory that left, and of all below it. By now others may be at
     /// their paths, which a listing has found and watches: those stay.
     fn unwatch(&mut self, directory: &FilePath) {

@@ -3,10 +3,9 @@
 //! A mirror of `files` that holds only what parses. The owner keeps it equal to its replica.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
 
 use uspark_shared::id::DocId;
-use uspark_shared::path::FilePath;
+use uspark_shared::path::{FilePath, below};
 use uspark_shared::schema::Entry;
 
 /// Every path of a project.
@@ -90,11 +89,7 @@ impl Tree {
 
     /// Whether anything lies below this path.
     pub fn has_below(&self, path: &FilePath) -> bool {
-        let from = format!("{path}/");
-        let mut below = self
-            .entries
-            .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
-        below.next().is_some_and(|(next, _)| next.is_below(path))
+        below(&self.entries, path).next().is_some()
     }
 
     /// The first of `path`, `path-2`, `path-3`, … that is free.

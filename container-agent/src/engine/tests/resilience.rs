@@ -6,6 +6,8 @@ use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 
 use super::*;
+use crate::watch::InotifyNotifier;
+use crate::watch::late::Late;
 use crate::watch::limited::Limited;
 
 fn doc(server: &Double, path: &str) -> DocId {
@@ -133,10 +135,17 @@ async fn a_small_edit_is_a_small_update_also_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renames_keep_the_document_on_both_sides() {
+    renames_keep_the_document(Box::new(InotifyNotifier::new().unwrap())).await;
+    // Between two events there is time for a look at what the first is about.
+    let late = Late::by(Duration::from_millis(4));
+    renames_keep_the_document(Box::new(late)).await;
+}
+
+async fn renames_keep_the_document(notifier: Box<dyn Notifier>) {
     let server = Double::new();
     let place = Place::new();
     place.write("d/e/f", "text\n");
-    let agent = place.watch(&server).await;
+    let agent = place.watch_with(&server, notifier).await;
     let id = doc(&server, "d/e/f");
     for (script, path) in [
         ("mv d/e/f g", "g"),
@@ -341,12 +350,8 @@ async fn past_the_limit_of_watches_a_barrier_is_true() {
             place.write(&format!("{directory}/kept"), "one\n");
             place.write(&format!("{directory}/gone"), "two\n");
         }
-        let to = Arc::new(server.clone());
         let notifier = Box::new(Limited::new(limit));
-        let config = place.config(Direction::Both);
-        let session = Session::start_on(config, place.sink(), to, notifier);
-        let agent = Agent::on(session.await.unwrap());
-        agent.equal().await;
+        let agent = place.watch_with(&server, notifier).await;
         for round in 0..3 {
             place.sh("for d in a b c/d; do echo more >> $d/kept; done");
             place.write(&format!("e{round}/new"), "new\n");
