@@ -21,13 +21,15 @@ pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
         .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
 }
 
-/// How many lines one of two texts has and the other has not, wherever they are.
-pub(super) fn lines_apart(one: &str, other: &str) -> usize {
-    let counts = count([one, other], str::lines);
-    counts
-        .values()
-        .map(|[one, other]| one.abs_diff(*other))
-        .sum()
+/// How many lines one of two texts has and the other has not, wherever they are; then how many words:
+/// of a line that both changed the lines tell nothing.
+pub(super) fn apart(one: &str, other: &str) -> (usize, usize) {
+    fn sum(counts: HashMap<&str, [usize; 2]>) -> usize {
+        let differences = counts.values().map(|[one, other]| one.abs_diff(*other));
+        differences.sum()
+    }
+    let texts = [one, other];
+    (sum(count(texts, str::lines)), sum(count(texts, words)))
 }
 
 /// Decides by whole lines: none where a line was changed further, or is too common.
@@ -170,6 +172,13 @@ mod tests {
         ));
         // A deletion is taken back by bringing the words again.
         assert!(takes_back(AFTER, BEFORE, &AFTER.replace("one", "eins")));
+    }
+
+    #[test]
+    fn of_two_versions_the_one_without_the_words_is_nearer() {
+        let (read, since) = ("one;\ntwo;\n", "one;\ntwo; person;\n");
+        let wrote = "one; program-3;\ntwo; program-4;\n";
+        assert!(apart(read, wrote) < apart(since, wrote));
     }
 
     #[test]

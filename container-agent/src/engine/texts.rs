@@ -18,7 +18,7 @@ use uspark_shared::replica::{ClientId, ReplicaError, TextReplica};
 use uspark_shared::seed::seed_update;
 use uspark_shared::text::as_grown_text;
 
-use super::stale::{lines_apart, takes_back};
+use super::stale::{apart, takes_back};
 use crate::journal::StatePart;
 
 /// How long after a write-back somebody may still write what they read before it. Longer than
@@ -270,7 +270,7 @@ impl TextDocument {
         let text = self.shadow.text();
         let newest_first = self.past.iter().rev();
         let unseen = newest_first.filter(|past| takes_back(&past.before, &text, bytes));
-        let read = unseen.min_by_key(|past| lines_apart(&past.before, bytes))?;
+        let read = unseen.min_by_key(|past| apart(&past.before, bytes))?;
         Some(read.state.clone())
     }
 
