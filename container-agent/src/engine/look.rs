@@ -65,7 +65,11 @@ impl Engine {
                 Some(_) => Some(from),
                 None => self.works.is_no_move(&from),
             };
-            if let Some(known) = known {
+            // Over something that came here a moment before: that is overwritten, and stays what it is.
+            let here = self.works.get(&path);
+            let came = here.and_then(|work| work.moved_from.as_ref());
+            let overwrites = came.is_some_and(|from| self.agreed.get(from).is_some());
+            if let Some(known) = known.filter(|_| !overwrites) {
                 self.works.came_from(&path, known);
             }
         }
