@@ -19,7 +19,7 @@ mod upload;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
@@ -37,6 +37,9 @@ pub use upload::{Stored, Upload};
 /// Up to here a row costs less than a file of its own with its three syncs, and a read is one
 /// query; above, copying it through the log and its checkpoint costs more.
 pub const INLINE_BYTES: usize = 64 << 10;
+/// Room that is tried for after a blob was refused, at most, in bytes: one upload of gigabytes that
+/// does not fit is no trouble of everybody's.
+const MOST_TRIED: u64 = 16 << 20;
 
 /// What an operator may want to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,15 @@ pub struct Blobs {
     committer: Committer,
     large: Arc<dyn LargeBlobs>,
     limits: BlobLimits,
+    /// The size of the largest blob that the storage did not take, if none so large was kept since.
+    refused: Arc<Mutex<Option<u64>>>,
+}
+
+/// How much of a blob on its way in was dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Partial,
+    Whole,
 }
 
 /// A blob that its reader may read.
@@ -127,7 +139,34 @@ impl Blobs {
             committer,
             large,
             limits,
+            refused: Arc::default(),
         }
+    }
+
+    /// Tells whether blobs can be kept; after a failure, by trying whether there is room.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let Some(size) = *self.refused() else {
+            return Ok(());
+        };
+        self.large.check(size.min(MOST_TRIED)).await?;
+        *self.refused() = None;
+        Ok(())
+    }
+
+    /// Notes what became of `size` bytes on their way in.
+    fn note(&self, size: u64, progress: Progress, result: &Result<(), BlobError>) {
+        let mut refused = self.refused();
+        match result {
+            Ok(()) if progress == Progress::Whole && *refused <= Some(size) => *refused = None,
+            Err(BlobError::Store(_) | BlobError::Commit(CommitError::Failed(_))) => {
+                *refused = Some(refused.map_or(size, |refused| refused.max(size)));
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<u64>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to receive a blob for `project`. Dropped unfinished, it leaves nothing.
