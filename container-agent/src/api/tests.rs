@@ -22,7 +22,8 @@ async fn serve(router: Router) -> Api {
 }
 
 fn client(server: &str) -> Api {
-    Api::new(server.parse().unwrap(), "uspk_a_b".parse().unwrap()).unwrap()
+    let token = "uspk_a_b".parse().unwrap();
+    Api::new(server.parse().unwrap(), token, &Authorities::default()).unwrap()
 }
 
 fn project() -> ProjectId {
