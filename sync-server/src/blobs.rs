@@ -98,8 +98,18 @@ pub struct Blobs {
     committer: Committer,
     large: Arc<dyn LargeBlobs>,
     limits: BlobLimits,
-    /// The size of the largest blob that the storage did not take, if none so large was kept since.
-    refused: Arc<Mutex<Option<u64>>>,
+    refused: Arc<Mutex<Refused>>,
+    /// Held while room is tried for: many at once would fill the disk themselves.
+    trying: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the storage did not take.
+#[derive(Default)]
+struct Refused {
+    /// The size of the largest, if none so large was kept since.
+    size: Option<u64>,
+    /// How often that happened.
+    times: u64,
 }
 
 /// How much of a blob on its way in was dealt with.
@@ -140,16 +150,26 @@ impl Blobs {
             large,
             limits,
             refused: Arc::default(),
+            trying: Arc::default(),
         }
     }
 
     /// Tells whether blobs can be kept; after a failure, by trying whether there is room.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let Some(size) = *self.refused() else {
+        let _trying = self.trying.lock().await;
+        let (size, times) = {
+            let refused = self.refused();
+            (refused.size, refused.times)
+        };
+        let Some(size) = size else {
             return Ok(());
         };
         self.large.check(size.min(MOST_TRIED)).await?;
-        *self.refused() = None;
+        let mut refused = self.refused();
+        // Unless another was refused meanwhile.
+        if refused.times == times {
+            refused.size = None;
+        }
         Ok(())
     }
 
@@ -157,15 +177,18 @@ impl Blobs {
     fn note(&self, size: u64, progress: Progress, result: &Result<(), BlobError>) {
         let mut refused = self.refused();
         match result {
-            Ok(()) if progress == Progress::Whole && *refused <= Some(size) => *refused = None,
+            Ok(()) if progress == Progress::Whole && refused.size <= Some(size) => {
+                refused.size = None
+            }
             Err(BlobError::Store(_) | BlobError::Commit(CommitError::Failed(_))) => {
-                *refused = Some(refused.map_or(size, |refused| refused.max(size)));
+                refused.size = refused.size.max(Some(size));
+                refused.times += 1;
             }
             _ => {}
         }
     }
 
-    fn refused(&self) -> MutexGuard<'_, Option<u64>> {
+    fn refused(&self) -> MutexGuard<'_, Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

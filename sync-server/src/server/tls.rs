@@ -170,3 +170,29 @@ fn unreadable(path: &Path, what: &'static str, error: pem::Error) -> TlsError {
     };
     TlsError::NotPem { path, what, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_come_is_given_up() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        // Both may be in one file.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        file.write_all(pem.as_bytes()).unwrap();
+        let files = TlsFiles {
+            tls_cert: Some(file.path().into()),
+            tls_key: Some(file.path().into()),
+        };
+        let tls = Tls::open(&files).unwrap().unwrap();
+        let (server, _silent) = tokio::io::duplex(64);
+        let began = tokio::time::Instant::now();
+        let error = tls.handshake(server).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), HANDSHAKE);
+    }
+}
