@@ -1,7 +1,8 @@
 //! The server's own TLS, with certificates of one's own making, and who accepts them.
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests make certificates as an operator does"
+    clippy::unwrap_used,
+    reason = "a test that fails may panic, and makes certificates as an operator does"
 )]
 
 use std::{

@@ -131,7 +131,7 @@ fn server_on_a_small_disk(unshare: &[&str]) -> (Server, PathBuf) {
     command
         .args(["-c", script])
         .arg(program("sync-server"))
-        .env("PATH", std::env::var_os("PATH").unwrap());
+        .env("PATH", std::env::var_os("PATH").expect("tests have a PATH"));
     let server = Server::start_by(under(unshare, &command));
     let ballast = PathBuf::from(format!(
         "/proc/{}/root{}/ballast",
