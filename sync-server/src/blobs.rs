@@ -174,11 +174,11 @@ impl Blobs {
     }
 
     /// Notes what became of `size` bytes on their way in.
-    fn note(&self, size: u64, progress: Progress, result: &Result<(), BlobError>) {
+    fn note<T>(&self, size: u64, progress: Progress, result: &Result<T, BlobError>) {
         let mut refused = self.refused();
         match result {
-            Ok(()) if progress == Progress::Whole && refused.size <= Some(size) => {
-                refused.size = None
+            Ok(_) if progress == Progress::Whole && refused.size <= Some(size) => {
+                refused.size = None;
             }
             Err(BlobError::Store(_) | BlobError::Commit(CommitError::Failed(_))) => {
                 refused.size = refused.size.max(Some(size));
@@ -212,8 +212,11 @@ impl Blobs {
         bytes: Bytes,
     ) -> Result<(BlobHash, Write), BlobError> {
         let mut upload = self.upload(project);
+        let size = bytes.len() as u64;
         upload.write(bytes).await?;
-        upload.prepare().await
+        let prepared = upload.prepare().await;
+        self.note(size, Progress::Partial, &prepared);
+        prepared
     }
 
     /// Whether `project` may read the blob, or without one: whether it is there.

@@ -367,7 +367,9 @@ impl Receiving for SmallDisk {
     }
 
     fn keep(self: Box<Self>, _: BlobHash) -> BoxFuture<'static, Result<(), StoreError>> {
-        Box::pin(future::ready(Ok(())))
+        // Filled to the last byte, there is none left for the name.
+        let kept = (self.room > 0).then_some(()).ok_or_else(full);
+        Box::pin(future::ready(kept))
     }
 }
 
@@ -411,6 +413,10 @@ async fn blobs_are_in_trouble_until_what_was_refused_would_fit() {
     assert_eq!(on(0).check().await, Err(full()));
     fixture.blobs.put(&p, bytes(1001)).await.unwrap();
     assert_eq!(on(0).check().await, Ok(()), "a larger one was kept");
+
+    // And for those that others commit.
+    on(150_000).prepare(&p, bytes(150_000)).await.unwrap_err();
+    assert_eq!(on(0).check().await, Err(full()));
 }
 
 #[tokio::test]

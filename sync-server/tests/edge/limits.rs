@@ -115,6 +115,25 @@ async fn a_token_has_so_many_sockets_on_either_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_shows_a_newer_token_gives_the_place_of_the_old_one_back() {
+    let server = TestServer::start_with(|config| config.limits.max_token_sockets = 1).await;
+    server.project("p").await;
+    let address = server.running.address();
+    let (old, new) = (
+        server.token("p", "read").await,
+        server.token("p", "read").await,
+    );
+    let mut socket = Socket::connect(address, "/collab").await;
+    socket.auth("p", &old).await;
+    socket.frame().await;
+    assert!(!Socket::ws(address, "p", &old).await.is_served().await);
+    socket.auth("p", &new).await;
+    socket.frame().await;
+    served(&server, &old).await;
+    assert!(!Socket::ws(address, "p", &new).await.is_served().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_asks_so_often() {
     let server = TestServer::start_with(|config| config.limits.max_token_requests = 1).await;
     let (token, other) = ("first", "second");
