@@ -84,10 +84,20 @@ impl ApiError {
 
     /// Whether the server's certificate was not accepted.
     pub fn is_untrusted(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether what the server speaks is not TLS.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
+    }
+
+    /// Why there is no TLS with the server, if that is why.
+    fn tls(&self) -> Option<&rustls::Error> {
         let mut next = self.source();
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref() {
-                return matches!(error, rustls::Error::InvalidCertificate(_));
+                return Some(error);
             }
             // An I/O error gives what it wraps as no source of its own.
             let wrapped = error.downcast_ref().and_then(io::Error::get_ref);
@@ -96,7 +106,7 @@ impl ApiError {
                 None => error.source(),
             };
         }
-        false
+        None
     }
 
     /// The innermost cause, where libraries put the part that people understand.

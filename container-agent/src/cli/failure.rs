@@ -197,6 +197,9 @@ impl From<ApiError> for Failure {
                 "if the authority that signed its certificate is yours, name its certificate: --ca-cert \
                  FILE or USPARK_CA_CERT"
             }
+            ApiError::Request { .. } if error.is_plain() => {
+                "it speaks no TLS there: name it with `http://`, or give it a certificate"
+            }
             ApiError::Request { .. } | ApiError::Silent { .. } => {
                 "is `sync-server` running there? Name another with --server or USPARK_SERVER"
             }
