@@ -9,6 +9,7 @@ mod error;
 pub mod manifest;
 mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,15 +18,15 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, RANGE};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, redirect};
+use rustls::ClientConfig;
 use serde::Deserialize;
 use url::Url;
 use uspark_shared::id::{BlobHash, ProjectId};
 
 use self::manifest::Manifest;
-use crate::config::{Secret, ServerUrl};
+use crate::config::{Authorities, Secret, ServerUrl};
 
 pub use error::{ApiError, Refusal};
-pub use tls::client_config;
 
 /// Time to reach the server: longer than two lost SYN packets take (1 s, then 2 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +46,7 @@ pub struct Api {
     http: Client,
     server: ServerUrl,
     token: Secret,
+    tls: Arc<ClientConfig>,
 }
 
 /// What the server says about the token that asks.
@@ -93,13 +95,18 @@ pub struct StoredBlob {
 
 impl Api {
     /// Makes a client; nothing is sent yet.
-    pub fn new(server: ServerUrl, token: Secret) -> Result<Self, ApiError> {
+    pub fn new(
+        server: ServerUrl,
+        token: Secret,
+        authorities: &Authorities,
+    ) -> Result<Self, ApiError> {
+        let tls = tls::client_config(&server, authorities);
         let mut builder = Client::builder()
             .user_agent(concat!("uspark/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(SILENCE_TIMEOUT)
             .redirect(redirect::Policy::none())
-            .tls_backend_preconfigured(client_config(&server));
+            .tls_backend_preconfigured(tls.clone());
         if server.is_loopback() {
             builder = builder.no_proxy();
         }
@@ -111,7 +118,13 @@ impl Api {
             http,
             server,
             token,
+            tls: Arc::new(tls),
         })
+    }
+
+    /// Whom the client trusts: for its sockets too.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
     }
 
     /// The server that the calls go to.

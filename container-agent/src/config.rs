@@ -6,6 +6,7 @@
 //! Invariants: every file is replaced atomically and readable by its owner alone; a token never
 //! appears in a `Debug` text.
 
+pub mod authorities;
 mod file;
 pub mod server;
 pub mod user;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use authorities::Authorities;
 pub use file::make_directory;
 pub use server::ServerUrl;
 pub use user::UserConfig;
@@ -44,10 +46,24 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A file that should name authorities names none that can be used.
+    #[error("no authorities can be taken from {path}", path = .path.display())]
+    Authorities {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        reason: Unusable,
+    },
     /// There is no directory for the user's configuration.
     #[error("no directory for the configuration: neither XDG_CONFIG_HOME nor HOME names one")]
     NoHome,
 }
+
+/// What is wrong with a file, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(pub String);
 
 /// A token. Shown by nobody by accident: it has no `Display`, and its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

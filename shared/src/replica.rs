@@ -290,6 +290,11 @@ impl Replica {
         self.waiting().clone()
     }
 
+    /// How many bytes of updates wait for others.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting().iter().map(Vec::len).sum()
+    }
+
     /// Says up to which clock a client's elements are here now.
     pub fn clocks(&self) -> impl Fn(u64) -> u32 + use<> {
         let known = self.doc.transact().state_vector();

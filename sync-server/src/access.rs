@@ -11,6 +11,7 @@
 
 mod token;
 mod tokens;
+mod usage;
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +20,7 @@ use uspark_shared::id::ProjectId;
 
 pub use token::{Token, TokenFormatError, TokenId, TokenRecord};
 pub use tokens::{NewToken, TokenError, Tokens};
+pub use usage::{SocketPlace, Usage, UsageLimits};
 
 /// What a token allows; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

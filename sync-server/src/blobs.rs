@@ -19,7 +19,7 @@ mod upload;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
@@ -37,6 +37,9 @@ pub use upload::{Stored, Upload};
 /// Up to here a row costs less than a file of its own with its three syncs, and a read is one
 /// query; above, copying it through the log and its checkpoint costs more.
 pub const INLINE_BYTES: usize = 64 << 10;
+/// Room that is tried for after a blob was refused, at most, in bytes: one upload of gigabytes that
+/// does not fit is no trouble of everybody's.
+const MOST_TRIED: u64 = 16 << 20;
 
 /// What an operator may want to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,25 @@ pub struct Blobs {
     committer: Committer,
     large: Arc<dyn LargeBlobs>,
     limits: BlobLimits,
+    refused: Arc<Mutex<Refused>>,
+    /// Held while room is tried for: many at once would fill the disk themselves.
+    trying: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the storage did not take.
+#[derive(Default)]
+struct Refused {
+    /// The size of the largest, if none so large was kept since.
+    size: Option<u64>,
+    /// How often that happened.
+    times: u64,
+}
+
+/// How much of a blob on its way in was dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Partial,
+    Whole,
 }
 
 /// A blob that its reader may read.
@@ -127,7 +149,47 @@ impl Blobs {
             committer,
             large,
             limits,
+            refused: Arc::default(),
+            trying: Arc::default(),
         }
+    }
+
+    /// Tells whether blobs can be kept; after a failure, by trying whether there is room.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let _trying = self.trying.lock().await;
+        let (size, times) = {
+            let refused = self.refused();
+            (refused.size, refused.times)
+        };
+        let Some(size) = size else {
+            return Ok(());
+        };
+        self.large.check(size.min(MOST_TRIED)).await?;
+        let mut refused = self.refused();
+        // Unless another was refused meanwhile.
+        if refused.times == times {
+            refused.size = None;
+        }
+        Ok(())
+    }
+
+    /// Notes what became of `size` bytes on their way in.
+    fn note<T>(&self, size: u64, progress: Progress, result: &Result<T, BlobError>) {
+        let mut refused = self.refused();
+        match result {
+            Ok(_) if progress == Progress::Whole && refused.size <= Some(size) => {
+                refused.size = None;
+            }
+            Err(BlobError::Store(_) | BlobError::Commit(CommitError::Failed(_))) => {
+                refused.size = refused.size.max(Some(size));
+                refused.times += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to receive a blob for `project`. Dropped unfinished, it leaves nothing.
@@ -150,8 +212,11 @@ impl Blobs {
         bytes: Bytes,
     ) -> Result<(BlobHash, Write), BlobError> {
         let mut upload = self.upload(project);
+        let size = bytes.len() as u64;
         upload.write(bytes).await?;
-        upload.prepare().await
+        let prepared = upload.prepare().await;
+        self.note(size, Progress::Partial, &prepared);
+        prepared
     }
 
     /// Whether `project` may read the blob, or without one: whether it is there.

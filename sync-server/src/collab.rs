@@ -10,6 +10,8 @@ mod encoder;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 use self::documents::Documents;
 use self::encoder::Encoder;
+use crate::metrics::SocketKind;
 use crate::server::AppState;
 use crate::socket::{self, Incoming, Over, Served, Watch};
 use crate::subscriber::Outbox;
@@ -36,12 +39,15 @@ async fn serve(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let of_socket = state.clone();
-    socket::accept(&state, &headers, upgrade, |socket| run(of_socket, socket))
+    let counted = state.metrics.socket(SocketKind::Collab);
+    socket::accept(&state, &headers, upgrade, counted, |socket| {
+        run(of_socket, socket)
+    })
 }
 
 async fn run(state: AppState, socket: WebSocket) {
     let mut watch = Watch::start(&state);
-    let outbox = Outbox::new(state.limits.outbox_bytes);
+    let outbox = Outbox::measured(state.limits.outbox_bytes, Arc::clone(&state.metrics));
     let mut documents = Documents::new(state.clone(), outbox.clone());
     let writing = Encoder::new(documents.teller());
     let mut served = Served::start(&state, socket, &outbox, writing);

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::RangedU64ValueParser;
 
+use crate::access::UsageLimits;
 use crate::project::Timing;
 
 const ABOUT: &str =
@@ -15,9 +16,11 @@ const EXAMPLES: &str = "\
 Examples:
   sync-server                                        serve on 127.0.0.1:4400 from ./uspark-data
   sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
+  sync-server --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:443
   USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
 
 Logs go to stderr; USPARK_LOG chooses what (`USPARK_LOG=debug`, `USPARK_LOG=sync_server=trace`).
+GET /metrics is for Prometheus. SIGHUP reads the TLS certificate and key again.
 SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on disk anyway.";
 
 /// The least and the most that may be chosen. An update has to carry what a person pastes, a blob the
@@ -25,6 +28,8 @@ SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on
 const UPDATE_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const BLOB_RANGE: RangeInclusive<u64> = 4 << 20..=1 << 40;
 const OUTBOX_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// Of connections, sockets and requests: at least one, and no more than anybody counts.
+const COUNT_RANGE: RangeInclusive<u64> = 1..=10_000_000;
 
 /// How a server is started.
 ///
@@ -58,15 +63,57 @@ pub struct Config {
         hide_env_values = true
     )]
     pub admin_token: Option<String>,
+    /// TLS in the server itself.
+    #[command(flatten)]
+    pub tls: TlsFiles,
     /// How much is taken.
     #[command(flatten)]
     pub limits: Limits,
+    /// The form of the log: lines for people, or one JSON object a line
+    #[arg(
+        long,
+        env = "USPARK_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
     /// How long things wait; tests make it short.
     #[arg(skip)]
     pub timing: Timing,
     /// Milliseconds since 1970.
     #[arg(skip = system_clock as fn() -> u64)]
     pub clock: fn() -> u64,
+}
+
+/// The certificate with which the server speaks TLS, and nothing else. Without one it speaks none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct TlsFiles {
+    /// The server's certificate and those that vouch for it, PEM: speak only TLS. Read again on SIGHUP
+    #[arg(
+        long,
+        env = "USPARK_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(
+        long,
+        env = "USPARK_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// How much the server takes.
@@ -87,6 +134,21 @@ pub struct Limits {
     #[arg(default_value_t = Limits::default().outbox_bytes)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(OUTBOX_RANGE))]
     pub outbox_bytes: usize,
+    /// Connections open at a time, those of sockets too
+    #[arg(long, env = "USPARK_MAX_CONNECTIONS", value_name = "NUMBER")]
+    #[arg(default_value_t = Limits::default().max_connections)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(COUNT_RANGE))]
+    pub max_connections: usize,
+    /// Sockets that one token has open at a time
+    #[arg(long, env = "USPARK_MAX_TOKEN_SOCKETS", value_name = "NUMBER")]
+    #[arg(default_value_t = Limits::default().max_token_sockets)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(COUNT_RANGE))]
+    pub max_token_sockets: usize,
+    /// Requests that one token makes in a second; ten times as many at once after a pause
+    #[arg(long, env = "USPARK_MAX_TOKEN_REQUESTS", value_name = "NUMBER")]
+    #[arg(default_value_t = Limits::default().max_token_requests)]
+    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(COUNT_RANGE))]
+    pub max_token_requests: u32,
 }
 
 impl Config {
@@ -96,7 +158,9 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: data.into(),
             admin_token: None,
+            tls: TlsFiles::default(),
             limits: Limits::default(),
+            log_format: LogFormat::Text,
             timing: Timing::default(),
             clock: system_clock,
         }
@@ -111,6 +175,22 @@ impl Default for Limits {
             max_blob_bytes: 5 << 30,
             // A few thousand keystrokes, or a page of a large text.
             outbox_bytes: 4 << 20,
+            // What a machine of some gigabytes holds, at 20 KiB a socket and what they queue.
+            max_connections: 10_000,
+            // Everybody who has a page open on one shared token.
+            max_token_sockets: 1_000,
+            // More than one agent asks for that pushes small files from beside the server.
+            max_token_requests: 2_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Those of one token.
+    pub fn of_token(&self) -> UsageLimits {
+        UsageLimits {
+            sockets: self.max_token_sockets,
+            requests_per_second: self.max_token_requests,
         }
     }
 }
@@ -165,6 +245,32 @@ mod tests {
             }
             let most = u64::MAX.to_string();
             assert!(Config::try_parse_from(["sync-server", flag, &most]).is_err());
+        }
+    }
+
+    #[test]
+    fn nobody_may_be_allowed_nothing() {
+        for flag in [
+            "--max-connections",
+            "--max-token-sockets",
+            "--max-token-requests",
+        ] {
+            for (number, fine) in [("0", false), ("1", true), ("1000", true), ("-1", false)] {
+                let parsed = Config::try_parse_from(["sync-server", &format!("{flag}={number}")]);
+                assert_eq!(parsed.is_ok(), fine, "{flag} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn tls_takes_both_files_or_none() {
+        let parse = |line: &str| Config::try_parse_from(line.split(' '));
+        assert!(parse("sync-server --tls-cert a --tls-key b").is_ok());
+        for half in ["sync-server --tls-cert a", "sync-server --tls-key b"] {
+            let Err(error) = parse(half) else {
+                panic!("{half}")
+            };
+            assert!(error.to_string().contains("--tls-"), "{error}");
         }
     }
 

@@ -17,9 +17,11 @@ mod body;
 mod caller;
 mod content;
 mod files;
+mod full;
 mod headers;
 mod health;
 mod linger;
+mod metrics;
 mod problem;
 mod projects;
 mod tokens;
@@ -29,6 +31,7 @@ use std::any::Any;
 
 use axum::Router;
 use axum::http::{HeaderName, Request, header};
+use axum::middleware::{from_fn, map_response, map_response_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -63,17 +66,34 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/tokens/self", get(tokens::whoami))
         .route("/tokens/{id}", delete(tokens::revoke))
         .route("/audit", get(audit::list));
-    Router::new()
+    let all = probes()
         .nest("/api", api)
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
         .merge(crate::ws::routes())
         .merge(crate::collab::routes())
         .fallback(|| async { Refusal::NotFound("such address") })
-        .method_not_allowed_fallback(|| async { Refusal::Method })
-        .layer(axum::middleware::from_fn(linger::linger))
-        .layer(axum::middleware::map_response(problem::in_our_form))
+        .method_not_allowed_fallback(|| async { Refusal::Method });
+    layered(all, state)
+}
+
+/// What is served on a connection that is one too many: whoever watches the server, and a refusal.
+pub(crate) fn full_router(state: AppState) -> Router {
+    let probes = probes().fallback(full::turn_away);
+    layered(probes, state)
+}
+
+fn probes() -> Router<AppState> {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::read))
+}
+
+fn layered(router: Router<AppState>, state: AppState) -> Router {
+    router
+        .layer(from_fn(linger::linger))
+        .layer(map_response(problem::in_our_form))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(map_response_with_state(state.clone(), metrics::count))
         .layer(cors())
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(state)
@@ -102,6 +122,7 @@ fn cors() -> CorsLayer {
             header::ACCEPT_RANGES,
             header::CONTENT_DISPOSITION,
             header::LOCATION,
+            header::RETRY_AFTER,
         ])
         .max_age(std::time::Duration::from_secs(24 * 60 * 60))
 }

@@ -3,7 +3,7 @@
 //! [`Server::start`] is the way in; `main.rs` and the tests use nothing else. From the outside in:
 //! [`server`] and [`config`] start it; [`http`], [`ws`] and [`collab`] are the edges; [`project`]
 //! owns the documents in memory; [`access`], [`blobs`] and [`store`] are what lies below;
-//! [`refusal`] is the one table of statuses and close codes.
+//! [`refusal`] is the one table of statuses and close codes, [`metrics`] what can be measured.
 
 pub mod access;
 pub mod ack;
@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod collab;
 pub mod config;
 pub mod http;
+pub mod metrics;
 pub mod project;
 pub mod refusal;
 pub mod server;

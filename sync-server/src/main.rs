@@ -9,8 +9,10 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sync_server::config::LogFormat;
 use sync_server::{Config, Running, Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use uspark_shared::printable::OneLine;
@@ -32,9 +34,17 @@ fn main() -> ExitCode {
         }
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter);
-    log.with_ansi(false)
-        .with_writer(|| OneLine(io::stderr()))
-        .init();
+    let log = log.with_ansi(false);
+    match config.log_format {
+        LogFormat::Text => log.with_writer(|| OneLine(io::stderr())).init(),
+        // JSON escapes what is not printable by itself.
+        LogFormat::Json => log
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .init(),
+    }
+    allow_open_files(config.limits.max_connections);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("the system gives no threads: {error}"), None),
@@ -62,15 +72,58 @@ async fn run(config: Config) -> ExitCode {
             return fail(code, &error.to_string(), error.hint());
         }
     };
+    // Without anything to read again, the signal ends the process as it does any other.
+    let hangup = server.has_tls().then(|| signal(SignalKind::hangup()));
+    let mut hangup = match hangup.transpose() {
+        Ok(hangup) => hangup,
+        Err(error) => return fail(1, &format!("signals cannot be received: {error}"), None),
+    };
     // Whoever closed our stdout does not want to know.
     let _ = announce(&server);
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+            () = hung_up(&mut hangup) => reload(&server),
+        }
     }
     server.stop().await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Every connection is an open file, and most systems allow a process 1024 until it asks for more.
+fn allow_open_files(wanted: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let raised = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
+    if raised.is_some_and(|files| files < wanted as u64) {
+        tracing::warn!(
+            files = raised,
+            hint = "raise the limit with `ulimit -n` or LimitNOFILE=, or lower --max-connections",
+            "the system allows fewer open files than there may be connections"
+        );
+    }
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn reload(server: &Running) {
+    match server.reload_tls() {
+        Ok(()) => tracing::info!("SIGHUP: the TLS certificate and its key were read again"),
+        Err(error) => tracing::error!(
+            hint = error.hint(),
+            "SIGHUP: the old certificate stays: {error}"
+        ),
+    }
 }
 
 /// The only place where a token is shown; never in a log.

@@ -46,6 +46,14 @@ pub enum Refusal {
     /// The server is stopping, or its storage is in trouble: come back.
     #[error("{0}")]
     Unavailable(String),
+    /// More than one may have or ask at a time.
+    #[error("{what}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// Seconds after which to come back.
+        retry_after: u64,
+    },
     /// A mistake of the server's own.
     #[error("an internal error; the server's log says more")]
     Internal,
@@ -65,6 +73,7 @@ impl Refusal {
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -82,7 +91,7 @@ impl Refusal {
             | Self::Precondition(_)
             | Self::Range(_) => 4400,
             Self::TooLarge(_) => 4413,
-            Self::Unavailable(_) => 1013,
+            Self::Unavailable(_) | Self::TooMany { .. } => 1013,
             Self::Internal => 1011,
         }
     }
@@ -90,6 +99,15 @@ impl Refusal {
     /// Whether coming back as one is, is of no use.
     pub fn is_final(&self) -> bool {
         (4400..4500).contains(&self.close_code())
+    }
+
+    /// Seconds after which to come back, where coming back is of use.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Unavailable(_) => Some(1),
+            Self::TooMany { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// What the person on the other end can do.
@@ -104,6 +122,9 @@ impl Refusal {
             }
             Self::NoFile(_) => Some("the manifest (`Accept: application/json`) says what it is"),
             Self::Unavailable(_) => Some("try again in a moment"),
+            Self::TooMany { .. } => {
+                Some("come back after `Retry-After` seconds; the server's operator sets the limit")
+            }
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 
 mod admin;
 mod connections;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,13 +22,18 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Token, TokenError, TokenFormatError, Tokens};
+use crate::access::{Token, TokenError, TokenFormatError, Tokens, Usage};
 use crate::blobs::{BlobLimits, Blobs, LargeBlobs};
 use crate::config::{Config, Limits};
+use crate::metrics::Metrics;
 use crate::project::{BlobFacts, ProjectDeps, Projects};
 use crate::store::{BlobFiles, Committer, DataDirectory, SqliteStore, Store, StoreError};
 
 use admin::Admin;
+use connections::Serving;
+use tls::Tls;
+
+pub use tls::TlsError;
 
 /// How long requests under way may take to end by themselves when the server stops.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -41,12 +47,16 @@ pub struct AppState {
     pub(crate) projects: Projects,
     /// Who may do what.
     pub(crate) tokens: Tokens,
+    /// How much each token is used.
+    pub(crate) usage: Usage,
     /// The contents.
     pub(crate) blobs: Blobs,
     /// What is durable, to read.
     pub(crate) store: Arc<dyn Store>,
     /// The way to write.
     pub(crate) committer: Committer,
+    /// What is measured.
+    pub(crate) metrics: Arc<Metrics>,
     /// How much is taken.
     pub(crate) limits: Limits,
     /// Milliseconds since 1970.
@@ -64,6 +74,7 @@ pub struct Server;
 pub struct Running {
     address: SocketAddr,
     admin: Admin,
+    tls: Option<Arc<Tls>>,
     state: AppState,
     accepting: tokio::task::JoinHandle<()>,
     _stopping: DropGuard,
@@ -75,6 +86,9 @@ pub enum StartError {
     /// The token that was given is none. It is not repeated.
     #[error("--admin-token (or USPARK_ADMIN_TOKEN) is {0}")]
     TokenFormat(TokenFormatError),
+    /// TLS cannot be spoken as it is configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory is not to be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,6 +123,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Running, StartError> {
         let given = config.admin_token.as_deref().map(str::parse);
         let given = given.transpose().map_err(StartError::TokenFormat)?;
+        let tls = Tls::open(&config.tls)?;
         let directory = DataDirectory::open(&config.data)?;
         let store = Arc::new(SqliteStore::open(&directory)?);
         let large = Arc::new(BlobFiles::open(&directory)?);
@@ -121,11 +136,15 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         let router = crate::http::router(state.clone());
+        let full = crate::http::full_router(state.clone());
+        let (most, metrics) = (config.limits.max_connections, Arc::clone(&state.metrics));
+        let serving = Serving::new(router, full, most, metrics).over(tls.clone());
         let stopping = state.stopping.clone();
-        let accepting = connections::accept(listener, router, stopping.clone(), DRAIN);
+        let accepting = connections::accept(listener, serving, stopping.clone(), DRAIN);
         Ok(Running {
             address,
             admin,
+            tls,
             accepting: state.tasks.spawn(accepting),
             state,
             _stopping: stopping.drop_guard(),
@@ -136,7 +155,8 @@ impl Server {
 impl AppState {
     /// Puts the parts together over a store.
     pub(crate) fn new(config: &Config, store: Arc<dyn Store>, large: Arc<dyn LargeBlobs>) -> Self {
-        let committer = Committer::start(Arc::clone(&store));
+        let metrics = Arc::<Metrics>::default();
+        let committer = Committer::measured(Arc::clone(&store), Arc::clone(&metrics));
         let limits = BlobLimits {
             max_bytes: config.limits.max_blob_bytes,
         };
@@ -150,13 +170,16 @@ impl AppState {
             clock: config.clock,
             timing: config.timing,
             tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
         });
         Self {
             projects,
             tokens: Tokens::new(Arc::clone(&store), committer.clone()),
+            usage: Usage::new(config.limits.of_token()),
             blobs,
             store,
             committer,
+            metrics,
             limits: config.limits,
             clock: config.clock,
             tasks,
@@ -173,7 +196,19 @@ impl Running {
 
     /// The same for a client: `http://127.0.0.1:4400`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Whether it speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads the certificate and its key again, for connections from now on. If they cannot be
+    /// used, those before them stay.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
     /// The server's own admin token.
@@ -214,6 +249,7 @@ impl StartError {
             Self::TokenFormat(_) => {
                 Some("give one that a server minted, or none: the first start makes one")
             }
+            Self::Tls(error) => Some(error.hint()),
             Self::Store(error) => error.hint(),
             Self::Listen { source, .. } => Some(match source.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -232,7 +268,7 @@ impl StartError {
 
     /// Whether the command line is wrong, rather than the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::TokenFormat(_))
+        matches!(self, Self::TokenFormat(_) | Self::Tls(TlsError::Half))
     }
 }
 

@@ -31,7 +31,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
 use uspark_shared::codec::DecodeError;
 
-use crate::access::Token;
+use crate::access::{SocketPlace, Token, TokenId};
+use crate::metrics::Held;
 use crate::refusal::Refusal;
 use crate::server::AppState;
 use crate::subscriber::Outbox;
@@ -49,11 +50,12 @@ const ENVELOPE: u64 = 1024;
 /// Accepts a socket; `serve` runs in a task of the server's.
 ///
 /// What is no WebSocket request is refused as HTTP. A client that asked for a subprotocol gets one
-/// of those it named: browsers hang up otherwise.
+/// of those it named: browsers hang up otherwise. `counted` is held until the socket has ended.
 pub fn accept<F>(
     state: &AppState,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    counted: Held,
     serve: impl FnOnce(WebSocket) -> F + Send + 'static,
 ) -> Response
 where
@@ -89,6 +91,7 @@ where
             if let Err(error) = tasks.spawn(serve(socket)).await {
                 tracing::error!(%error, "a socket's task failed");
             }
+            drop(counted);
         })
 }
 
@@ -210,10 +213,12 @@ impl Reading {
 }
 
 /// Closes a socket that was never served, so that a browser can tell why.
-pub async fn turn_away(mut socket: WebSocket, first: Bytes, refusal: &Refusal) {
+pub async fn turn_away(mut socket: WebSocket, first: Option<Bytes>, refusal: &Refusal) {
     let close = Message::Close(Some(writer::close_frame(refusal)));
     let told = async {
-        socket.send(Message::Binary(first)).await?;
+        if let Some(first) = first {
+            socket.send(Message::Binary(first)).await?;
+        }
         socket.send(close).await
     };
     // The peer may be gone already; then there is nobody to tell.
@@ -226,6 +231,15 @@ pub async fn turn_away(mut socket: WebSocket, first: Bytes, refusal: &Refusal) {
 async fn hear_out(mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin) {
     let heard = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = timeout(LAST_WORDS, heard).await;
+}
+
+/// Takes the place of a socket of this token.
+pub fn place(state: &AppState, token: &TokenId) -> Result<SocketPlace, Refusal> {
+    let place = state.usage.socket(token);
+    place.ok_or(Refusal::TooMany {
+        what: "this token has as many sockets open as it may",
+        retry_after: 1,
+    })
 }
 
 /// What a socket that may come back is told.

@@ -15,6 +15,7 @@ use uspark_shared::codec::collab::{Address, CollabMessage, ServerFrame};
 use uspark_shared::codec::message::{Message, SyncMessage};
 use uspark_shared::id::DocumentName;
 
+use crate::metrics::{Held, Metrics};
 use crate::refusal::Refusal;
 
 /// One connection's seat at one document. Unique in the process.
@@ -98,12 +99,14 @@ struct Inner {
     closed: CancellationToken,
     /// Bytes of document updates that may wait. More become a catch-up diff.
     capacity: usize,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<(Arc<str>, Outgoing)>,
-    bytes: usize,
+    /// What `queue` costs.
+    bytes: Held,
     /// Seats whose updates no longer fitted, with the state vector they have up to there.
     lagging: HashMap<(SeatId, DocumentName), Lag>,
     closed: bool,
@@ -175,12 +178,22 @@ impl Outgoing {
 impl Outbox {
     /// A queue in which `capacity` bytes of document updates may wait.
     pub fn new(capacity: usize) -> Self {
+        Self::measured(capacity, Arc::default())
+    }
+
+    /// The same; what waits, and what is refused, is counted.
+    pub fn measured(capacity: usize, metrics: Arc<Metrics>) -> Self {
+        let state = State {
+            bytes: metrics.queued(),
+            ..State::default()
+        };
         Self(Arc::new(Inner {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             wake: Notify::new(),
             room: Notify::new(),
             closed: CancellationToken::new(),
             capacity,
+            metrics,
         }))
     }
 
@@ -193,7 +206,10 @@ impl Outbox {
     pub fn push(&self, address: &Arc<str>, outgoing: Outgoing) {
         let mut state = self.state();
         if !state.closed {
-            state.bytes += outgoing.cost();
+            if let Outgoing::Refused(_, refusal) = &outgoing {
+                self.0.metrics.socket_refused(refusal);
+            }
+            state.add(outgoing.cost());
             state.queue.push_back((Arc::clone(address), outgoing));
             self.0.wake.notify_one();
         }
@@ -215,7 +231,7 @@ impl Outbox {
             return;
         }
         let cost = broadcast.payload.len();
-        if state.bytes + cost > self.0.capacity && !state.queue.is_empty() {
+        if state.bytes.get() + cost > self.0.capacity && !state.queue.is_empty() {
             // Awareness is repeated by its client; an update is made up for.
             if broadcast.kind == BroadcastKind::Update {
                 let since = since.clone();
@@ -229,7 +245,7 @@ impl Outbox {
             }
             return;
         }
-        state.bytes += cost;
+        state.add(cost);
         let outgoing = Outgoing::Broadcast(Arc::clone(broadcast));
         state.queue.push_back((Arc::clone(address), outgoing));
         self.0.wake.notify_one();
@@ -280,7 +296,7 @@ impl Outbox {
             let taken = self.0.room.notified();
             {
                 let state = self.state();
-                if state.closed || state.bytes <= self.0.capacity / 2 {
+                if state.closed || state.bytes.get() <= self.0.capacity / 2 {
                     return;
                 }
             }
@@ -305,7 +321,8 @@ impl Outbox {
         }
         state.closed = true;
         state.lagging.clear();
-        state.bytes = 0;
+        state.bytes.set(0);
+        self.0.metrics.socket_refused(&reason);
         let refused = |address| (address, Outgoing::Refused(None, reason.clone()));
         state.queue = addresses.into_iter().map(refused).collect();
         state
@@ -322,7 +339,7 @@ impl Outbox {
 
     fn take(&self) -> Option<Option<Next>> {
         let mut state = self.state();
-        if state.bytes <= self.0.capacity / 2
+        if state.bytes.get() <= self.0.capacity / 2
             && let Some(((seat, document), lag)) =
                 state.lagging.iter_mut().find(|(_, lag)| !lag.asked)
         {
@@ -331,7 +348,8 @@ impl Outbox {
         }
         match state.queue.pop_front() {
             Some((address, outgoing)) => {
-                state.bytes -= outgoing.cost();
+                let left = state.bytes.get() - outgoing.cost();
+                state.bytes.set(left);
                 self.0.room.notify_one();
                 Some(Some(Next::Send(address, outgoing)))
             }
@@ -342,6 +360,12 @@ impl Outbox {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 }
 

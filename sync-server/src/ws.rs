@@ -20,7 +20,8 @@ use uspark_shared::codec::awareness::KEEP_ALIVE_FRAME;
 use uspark_shared::codec::message::{Message, SyncMessage, decode_frame};
 use uspark_shared::id::DocumentName;
 
-use crate::access::{Access, Grant, Token};
+use crate::access::{Access, Grant, SocketPlace, Token};
+use crate::metrics::SocketKind;
 use crate::project::{Attribution, ProjectHandle, Seat, SeatAck, SeatMessage};
 use crate::refusal::Refusal;
 use crate::server::AppState;
@@ -52,7 +53,10 @@ async fn serve(
         name,
         token,
     };
-    socket::accept(&state, &headers, upgrade, |socket| connection.run(socket))
+    let counted = state.metrics.socket(SocketKind::Ws);
+    socket::accept(&state, &headers, upgrade, counted, |socket| {
+        connection.run(socket)
+    })
 }
 
 /// The token in the header; in the query or a subprotocol, which is all that browsers can set.
@@ -89,12 +93,14 @@ struct Joined {
     handle: ProjectHandle,
     seat: SeatId,
     grant: Grant,
+    place: SocketPlace,
 }
 
 impl Connection {
     async fn run(self, socket: WebSocket) {
         let mut watch = Watch::start(&self.state);
-        let outbox = Outbox::new(self.state.limits.outbox_bytes);
+        let metrics = Arc::clone(&self.state.metrics);
+        let outbox = Outbox::measured(self.state.limits.outbox_bytes, metrics);
         let joined = tokio::select! {
             joined = self.join(&outbox) => joined,
             () = self.state.stopping.cancelled() => Err(socket::come_back()),
@@ -103,13 +109,15 @@ impl Connection {
             handle,
             seat,
             grant,
+            place,
         } = match joined {
             Ok(joined) => joined,
             Err(refusal) => {
                 tracing::debug!(document = self.name, %refusal, "a socket is turned away");
+                self.state.metrics.socket_refused(&refusal);
                 let reason = refusal.to_string();
                 let denied = Message::AuthDenied(&reason).encode();
-                socket::turn_away(socket, denied.into(), &refusal).await;
+                socket::turn_away(socket, Some(denied.into()), &refusal).await;
                 return;
             }
         };
@@ -128,6 +136,7 @@ impl Connection {
             outbox.end([], reason);
         }
         tokio::join!(served.finish(), handle.leave(seat));
+        drop(place);
     }
 
     async fn join(&self, outbox: &Outbox) -> Result<Joined, Refusal> {
@@ -136,6 +145,7 @@ impl Connection {
         let tokens = &self.state.tokens;
         let grant = tokens.verify(token, (self.state.clock)()).await?;
         grant.allows(&name.project, Access::Read)?;
+        let place = socket::place(&self.state, &grant.token_id)?;
         let seat = Seat {
             id: SeatId::fresh(),
             address: Arc::from(self.name.as_str()),
@@ -151,6 +161,7 @@ impl Connection {
             handle,
             seat: id,
             grant,
+            place,
         })
     }
 }

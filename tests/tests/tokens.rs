@@ -1,8 +1,10 @@
 //! Tokens and the audit log, by the real curl and a real Yjs client.
 
+use std::process::Command;
+
 use anyhow::ensure;
 use serde_json::json;
-use uspark_tests::{Curl, Node, Project, SOON, Server, eventually, from_hex};
+use uspark_tests::{Curl, Node, Project, SOON, Server, Workspace, eventually, from_hex, program};
 
 /// Makes a token for a project; `expires_in` is in seconds.
 fn token(server: &Server, project: &Project, access: &str, expires_in: u64) -> (String, String) {
@@ -131,4 +133,27 @@ fn the_audit_log_tells_who_did_what() {
         assert!(log.contains(named.as_str()), "{named} in {log}");
     }
     assert!(!log.contains(&server.token), "the log holds a secret");
+}
+
+#[test]
+fn an_agent_that_asks_too_often_waits_and_gets_done() {
+    let mut command = Command::new(program("sync-server"));
+    command.args(["--max-token-requests", "20"]);
+    let server = Server::start_by(command);
+    let project = server.project();
+    let (_, write) = token(&server, &project, "write", 3600);
+    let workspace = Workspace::without_token(&server.url)
+        .env("USPARK_TOKEN", &write)
+        .env("PROJECT_ID", &project.id);
+    // More than twenty times ten, each a request at least.
+    for number in 0..250u8 {
+        workspace.write(&format!("{number}.bin"), [0, number]);
+    }
+    workspace.run(&["push"]).expect_code(0);
+    let metrics = Curl::without_token(format!("{}/metrics", server.url));
+    let metrics = metrics.ok().text();
+    let is_refused = metrics.contains("uspark_refusals_total{code=\"429\"}");
+    assert!(is_refused, "it never asked too often\n{metrics}");
+    let files = project.manifest().unwrap();
+    assert_eq!(files.as_object().map(serde_json::Map::len), Some(250));
 }

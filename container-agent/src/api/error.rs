@@ -1,6 +1,7 @@
 //! Why a call did not do what it should, and what the server said about it.
 
-use std::error::Error as _;
+use std::error::Error;
+use std::io;
 
 use serde::Deserialize;
 
@@ -79,6 +80,33 @@ impl ApiError {
             Self::Refused { refusal, .. } => *refusal == Refusal::Later,
             Self::Malformed { .. } => false,
         }
+    }
+
+    /// Whether the server's certificate was not accepted.
+    pub fn is_untrusted(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether what the server speaks is not TLS.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
+    }
+
+    /// Why there is no TLS with the server, if that is why.
+    fn tls(&self) -> Option<&rustls::Error> {
+        let mut next = self.source();
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            // An I/O error gives what it wraps as no source of its own.
+            let wrapped = error.downcast_ref().and_then(io::Error::get_ref);
+            next = match wrapped {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
+        }
+        None
     }
 
     /// The innermost cause, where libraries put the part that people understand.

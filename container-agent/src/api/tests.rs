@@ -22,7 +22,8 @@ async fn serve(router: Router) -> Api {
 }
 
 fn client(server: &str) -> Api {
-    Api::new(server.parse().unwrap(), "uspk_a_b".parse().unwrap()).unwrap()
+    let token = "uspk_a_b".parse().unwrap();
+    Api::new(server.parse().unwrap(), token, &Authorities::default()).unwrap()
 }
 
 fn project() -> ProjectId {
@@ -59,6 +60,20 @@ async fn the_token_is_sent_and_what_it_is_comes_back() {
             expires_at: Some(17),
         }
     );
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_told_from_one_that_is_not_trusted() {
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("https://{}", plain.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(plain, Router::new()).await });
+    let error = client(&server).token_info().await.unwrap_err();
+    assert!(error.is_plain() && !error.is_untrusted(), "{error:?}");
+    let nobody = client("https://127.0.0.1:1")
+        .token_info()
+        .await
+        .unwrap_err();
+    assert!(!nobody.is_plain() && !nobody.is_untrusted(), "{nobody:?}");
 }
 
 #[tokio::test]

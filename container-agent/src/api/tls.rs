@@ -5,13 +5,14 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::ServerUrl;
+use crate::config::{Authorities, ServerUrl};
 
-/// The TLS configuration for `server`: the public authorities compiled in, and the machine's own.
+/// The TLS configuration for `server`: the public authorities compiled in, the machine's own, and
+/// the user's.
 ///
 /// The machine's alone would not do: slim container images have none. They are read only when the
 /// server is reached over TLS. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
-pub fn client_config(server: &ServerUrl) -> ClientConfig {
+pub fn client_config(server: &ServerUrl, authorities: &Authorities) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     if server.as_url().scheme() == "https" {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -20,6 +21,8 @@ pub fn client_config(server: &ServerUrl) -> ClientConfig {
             tracing::debug!("a certificate of this machine is left out: {error}");
         }
         roots.add_parsable_certificates(machine.certs);
+        // They were found usable when they were read.
+        roots.add_parsable_certificates(authorities.certificates());
     }
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

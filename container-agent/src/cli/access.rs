@@ -102,7 +102,8 @@ impl Denied {
 
 impl From<ApiError> for Denied {
     fn from(error: ApiError) -> Self {
-        match error.is_transient() {
+        // A certificate that is not accepted now will not be in a minute.
+        match error.is_transient() && !error.is_untrusted() {
             true => Self::ForNow(error.into()),
             false => Self::ForGood(error.into()),
         }

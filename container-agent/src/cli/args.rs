@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use uspark_shared::id::ProjectId;
 
-use crate::config::{Secret, ServerUrl};
+use crate::config::{Authorities, ConfigError, Secret, ServerUrl};
 use crate::engine::MassDelete;
 
 /// Keeps a directory and a project on a uspark server equal while a coding agent works in it.
@@ -159,7 +159,8 @@ pub enum Auth {
     #[command(after_help = "\
 Examples:
   uspark auth login --token uspk_…
-  USPARK_TOKEN=uspk_… uspark auth login --server https://sync.example.com")]
+  USPARK_TOKEN=uspk_… uspark auth login --server https://sync.example.com
+  uspark auth login --token uspk_… --server https://10.0.0.7:4400 --ca-cert ca.pem")]
     Login {
         /// The token
         #[arg(
@@ -172,6 +173,9 @@ Examples:
         /// Which server
         #[command(flatten)]
         server: ServerArg,
+        /// Whom to trust
+        #[command(flatten)]
+        trust: Trust,
     },
     /// Say which token is used, for what, and until when
     #[command(after_help = "\
@@ -209,6 +213,26 @@ pub struct Connection {
         hide_env_values = true
     )]
     pub token: Option<Secret>,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+/// Whom to trust, beside the public authorities and this machine's own.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Trust {
+    /// Trust these authorities too that a server is who it says: a PEM file. Needed for a server whose
+    /// certificate is of your own making
+    #[arg(long, value_name = "FILE", env = "USPARK_CA_CERT")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Reads the file, if one is named.
+    pub fn authorities(&self) -> Result<Authorities, ConfigError> {
+        let read = self.ca_cert.as_deref().map(Authorities::read);
+        Ok(read.transpose()?.unwrap_or_default())
+    }
 }
 
 /// Which directory, and how long to wait.
@@ -407,6 +431,8 @@ mod tests {
         for line in [
             "auth login --token uspk_a_b",
             "auth login --token uspk_a_b --server localhost:4400",
+            "auth login --token uspk_a_b --server localhost:4400 --ca-cert ca.pem",
+            "pull --project-id p --ca-cert ca.pem",
             "auth status --json",
             "auth logout",
             "pull --project-id p",

@@ -15,16 +15,26 @@ use crate::config::{Secret, UserConfig};
 /// Runs one of the `auth` commands.
 pub async fn auth(given: args::Auth, output: Output) -> Result<u8, Failure> {
     match given {
-        args::Auth::Login { token, server } => login(token, &server, output).await,
+        args::Auth::Login {
+            token,
+            server,
+            trust,
+        } => login(token, &server, &trust, output).await,
         args::Auth::Status(connection) => status(&connection, output).await,
         args::Auth::Logout(server) => logout(&server, output),
     }
 }
 
-async fn login(token: Secret, server: &args::ServerArg, output: Output) -> Result<u8, Failure> {
+async fn login(
+    token: Secret,
+    server: &args::ServerArg,
+    trust: &args::Trust,
+    output: Output,
+) -> Result<u8, Failure> {
+    let authorities = trust.authorities()?;
     let config = UserConfig::from_environment()?;
     let server = find_server(server, &config.read()?)?;
-    let api = Api::new(server.clone(), token.clone())?;
+    let api = Api::new(server.clone(), token.clone(), &authorities)?;
     let info = api.token_info().await.map_err(|error| Failure {
         message: format!("the token was not kept: {error}"),
         ..error.into()

@@ -178,6 +178,10 @@ impl From<ConfigError> for Failure {
             ConfigError::Malformed { path, .. } => {
                 format!("mend it or remove it: rm {}", path.display())
             }
+            ConfigError::Authorities { .. } => {
+                "--ca-cert takes a file with `-----BEGIN CERTIFICATE-----`: the authority's, not a key"
+                    .into()
+            }
             ConfigError::NoHome => {
                 "set HOME, or give both --server and --token (USPARK_SERVER, USPARK_TOKEN)".into()
             }
@@ -189,6 +193,13 @@ impl From<ConfigError> for Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         let usual = match &error {
+            ApiError::Request { .. } if error.is_untrusted() => {
+                "if the authority that signed its certificate is yours, name its certificate: --ca-cert \
+                 FILE or USPARK_CA_CERT"
+            }
+            ApiError::Request { .. } if error.is_plain() => {
+                "it speaks no TLS there: name it with `http://`, or give it a certificate"
+            }
             ApiError::Request { .. } | ApiError::Silent { .. } => {
                 "is `sync-server` running there? Name another with --server or USPARK_SERVER"
             }

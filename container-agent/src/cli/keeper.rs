@@ -273,6 +273,7 @@ async fn take(
     let config = SyncConfig {
         server: connection.server.clone(),
         token: connection.token.clone(),
+        authorities: connection.authorities.clone(),
         project: workspace.project.clone(),
         root: workspace.root.clone(),
         direction: wanted.direction,

@@ -11,7 +11,9 @@ use super::failure::{Failure, OTHER_DIRECTORY};
 use crate::api::{Api, ApiError};
 use crate::config::user::Credentials;
 use crate::config::workspace::Mirror;
-use crate::config::{ConfigError, Secret, ServerUrl, UserConfig, WorkspaceConfig, make_directory};
+use crate::config::{
+    Authorities, ConfigError, Secret, ServerUrl, UserConfig, WorkspaceConfig, make_directory,
+};
 
 /// A directory and the project that it mirrors.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Connection {
     pub server: ServerUrl,
     /// The token.
     pub token: Secret,
+    /// Who may vouch for the server.
+    pub authorities: Authorities,
 }
 
 /// Whether a workspace that is not there is made.
@@ -82,11 +86,13 @@ impl Connection {
     /// that the workspace was last reached on.
     pub fn find(given: &args::Connection, remembered: Option<&ServerUrl>) -> Result<Self, Failure> {
         let named = named_server(&given.server)?.or_else(|| remembered.cloned());
+        let authorities = given.trust.authorities()?;
         if let (Some(server), Some(token)) = (&named, &given.token) {
             // Nothing is needed from the user's file: a container may have no home.
             return Ok(Self {
                 server: server.clone(),
                 token: token.clone(),
+                authorities,
             });
         }
         let credentials = match (UserConfig::from_environment(), &given.token) {
@@ -101,6 +107,7 @@ impl Connection {
             Some(token) => Ok(Self {
                 token: token.clone(),
                 server,
+                authorities,
             }),
             None => Err(not_logged_in(&server, &credentials)),
         }
@@ -108,7 +115,7 @@ impl Connection {
 
     /// A client of the server.
     pub fn api(&self) -> Result<Api, ApiError> {
-        Api::new(self.server.clone(), self.token.clone())
+        Api::new(self.server.clone(), self.token.clone(), &self.authorities)
     }
 }
 

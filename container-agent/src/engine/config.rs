@@ -7,7 +7,7 @@ use std::time::Duration;
 use uspark_shared::id::ProjectId;
 use uspark_shared::path::FilePath;
 
-use crate::config::{Secret, ServerUrl};
+use crate::config::{Authorities, Secret, ServerUrl};
 
 /// Which way changes travel. Both one-way directions still merge what changed on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct SyncConfig {
     pub server: ServerUrl,
     /// The bearer token.
     pub token: Secret,
+    /// Who may vouch for the server, beside the public authorities and the machine's.
+    pub authorities: Authorities,
     /// The project.
     pub project: ProjectId,
     /// The workspace's directory. Must exist.

@@ -24,7 +24,7 @@ use super::step::random;
 use super::tools::Tools;
 use super::wire::Wire;
 use super::work::Works;
-use crate::api::ApiError;
+use crate::api::{Api, ApiError};
 use crate::disk::base::BaseStore;
 use crate::disk::state::{StateDir, WorkspaceLock};
 use crate::disk::{DiskError, Root};
@@ -80,11 +80,9 @@ pub struct SessionHandle {
 impl Session {
     /// Takes the workspace and starts its tasks. The server is connected to in the background.
     pub async fn start(config: SyncConfig, progress: ProgressSink) -> Result<Self, EngineError> {
-        let server = RemoteServer::new(
-            config.server.clone(),
-            config.token.clone(),
-            config.project.clone(),
-        )?;
+        let (server, token) = (config.server.clone(), config.token.clone());
+        let api = Api::new(server, token, &config.authorities)?;
+        let server = RemoteServer::new(api, config.project.clone());
         Self::start_with(config, progress, Arc::new(server)).await
     }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::config::Authorities;
 use crate::watch::Notifier;
 use double::Double;
 
@@ -53,6 +54,7 @@ impl Place {
         SyncConfig {
             server: "http://127.0.0.1:1".parse().unwrap(),
             token: "t".parse().unwrap(),
+            authorities: Authorities::default(),
             project: "p".parse().unwrap(),
             root: self.dir.path().to_owned(),
             direction,

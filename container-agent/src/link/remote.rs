@@ -1,6 +1,5 @@
 //! The real server: WebSocket and HTTP.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,8 +14,7 @@ use tokio_util::io::ReaderStream;
 use uspark_shared::id::{BlobHash, ProjectId};
 
 use super::{BlobError, BlobStream, Connection, MAX_WAITING_FRAMES, Server, Upload, UploadContent};
-use crate::api::{Api, ApiError, Refusal, client_config};
-use crate::config::{Secret, ServerUrl};
+use crate::api::{Api, ApiError, Refusal};
 
 /// Longest message, both ways: the server's limit for an update, and its frame around it.
 const MAX_MESSAGE_BYTES: usize = (64 << 20) + (64 << 10);
@@ -32,28 +30,23 @@ type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 pub struct RemoteServer {
     api: Api,
     project: ProjectId,
-    socket: ServerUrl,
 }
 
 impl RemoteServer {
     /// Prepares to talk to a server; nothing is sent yet.
-    pub fn new(server: ServerUrl, token: Secret, project: ProjectId) -> Result<Self, ApiError> {
-        Ok(Self {
-            api: Api::new(server.clone(), token)?,
-            project,
-            socket: server,
-        })
+    pub fn new(api: Api, project: ProjectId) -> Self {
+        Self { api, project }
     }
 
     async fn open(&self) -> Result<Connection, String> {
-        let mut url = self.socket.call(["collab"]);
+        let mut url = self.api.server().call(["collab"]);
         let secure = url.scheme() == "https";
         url.set_scheme(if secure { "wss" } else { "ws" })
             .map_err(|()| "the server's address has no WebSocket form".to_owned())?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let tls = Connector::Rustls(Arc::new(client_config(&self.socket)));
+        let tls = Connector::Rustls(self.api.tls());
         let no_delay = true;
         let open = tokio_tungstenite::connect_async_tls_with_config(
             url.as_str(),

@@ -21,6 +21,9 @@ pub trait LargeBlobs: Send + Sync + 'static {
     /// Reads a range that lies in the blob; an end before the range's is an error.
     fn get(&self, hash: &BlobHash, range: Range<u64>) -> BoxFuture<'_, io::Result<BytesStream>>;
 
+    /// Tells whether a blob of `size` bytes could be kept now, by trying whether there is room.
+    fn check(&self, size: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// The size of a blob that is there.
     fn has(&self, hash: &BlobHash) -> BoxFuture<'_, Result<Option<u64>, StoreError>>;
 }

@@ -328,6 +328,12 @@ async fn a_start_removes_what_a_crash_left() {
     assert_eq!(large.has(&hash).await.unwrap(), Some(100_000));
 }
 
+fn full() -> StoreError {
+    StoreError::Full {
+        place: "the disk".into(),
+    }
+}
+
 /// A disk that takes some bytes and is full then.
 struct SmallDisk {
     room: usize,
@@ -346,20 +352,24 @@ impl LargeBlobs for SmallDisk {
     fn has(&self, _: &BlobHash) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(future::ready(Ok(None)))
     }
+
+    fn check(&self, size: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let fits = size <= self.room as u64;
+        Box::pin(future::ready(fits.then_some(()).ok_or_else(full)))
+    }
 }
 
 impl Receiving for SmallDisk {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
         let fits = self.room.checked_sub(bytes.len());
         self.room = fits.unwrap_or(0);
-        let full = || StoreError::Full {
-            place: "the disk".into(),
-        };
         Box::pin(future::ready(fits.map(drop).ok_or_else(full)))
     }
 
     fn keep(self: Box<Self>, _: BlobHash) -> BoxFuture<'static, Result<(), StoreError>> {
-        Box::pin(future::ready(Ok(())))
+        // Filled to the last byte, there is none left for the name.
+        let kept = (self.room > 0).then_some(()).ok_or_else(full);
+        Box::pin(future::ready(kept))
     }
 }
 
@@ -373,12 +383,50 @@ async fn a_full_disk_is_one_clear_error() {
     };
     let (p, content) = (project("p"), bytes(200_000));
     let error = blobs.put(&p, content.clone()).await.unwrap_err();
-    assert_eq!(
-        error,
-        BlobError::Store(StoreError::Full {
-            place: "the disk".into()
-        })
-    );
+    assert_eq!(error, BlobError::Store(full()));
     assert!(!blobs.has(None, &BlobHash::of(&content)).await.unwrap());
     assert!(blobs.put(&p, bytes(140_000)).await.unwrap().created);
+}
+
+#[tokio::test]
+async fn blobs_are_in_trouble_until_what_was_refused_would_fit() {
+    let fixture = fixture().await;
+    let on = |room| Blobs {
+        large: Arc::new(SmallDisk { room }),
+        ..fixture.blobs.clone()
+    };
+    let p = project("p");
+    // Nothing is tried while nothing was refused.
+    assert_eq!(on(0).check().await, Ok(()));
+    on(150_000).put(&p, bytes(200_000)).await.unwrap_err();
+    assert_eq!(on(150_000).check().await, Err(full()));
+    // That smaller ones fit changes nothing.
+    on(150_000).put(&p, bytes(100_000)).await.unwrap();
+    assert_eq!(on(150_000).check().await, Err(full()));
+    assert_eq!(on(200_000).check().await, Ok(()));
+    assert_eq!(on(0).check().await, Ok(()), "it is over");
+
+    // The same for small ones, which are in the store.
+    fixture.store.fail_after(0, full());
+    fixture.blobs.put(&p, bytes(1000)).await.unwrap_err();
+    fixture.store.heal();
+    assert_eq!(on(0).check().await, Err(full()));
+    fixture.blobs.put(&p, bytes(1001)).await.unwrap();
+    assert_eq!(on(0).check().await, Ok(()), "a larger one was kept");
+
+    // And for those that others commit.
+    on(150_000).prepare(&p, bytes(150_000)).await.unwrap_err();
+    assert_eq!(on(0).check().await, Err(full()));
+}
+
+#[tokio::test]
+async fn room_on_a_disk_is_tried_and_given_back() {
+    let fixture = fixture().await;
+    let large = &fixture.blobs.large;
+    large.check(8 << 20).await.unwrap();
+    // More than any file may have.
+    let error = large.check(i64::MAX as u64).await.unwrap_err();
+    assert!(error.to_string().contains("incoming"), "{error}");
+    let incoming = fs::read_dir(fixture.temp.path().join("blobs/incoming"));
+    assert_eq!(incoming.unwrap().count(), 0);
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uspark_shared::id::{BlobHash, ProjectId};
 
-use super::{BlobBody, BlobError, Blobs, INLINE_BYTES, Receiving, StoredBlob, Write};
+use super::{BlobBody, BlobError, Blobs, INLINE_BYTES, Progress, Receiving, StoredBlob, Write};
 
 /// A blob that is being received: hashed as it comes, in memory until it outgrows
 /// [`INLINE_BYTES`], and kept by nobody until it is finished.
@@ -46,6 +46,12 @@ impl Upload {
 
     /// Takes the next bytes. After an error the upload can only be dropped.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        let result = self.take(bytes).await;
+        self.blobs.note(self.size, Progress::Partial, &result);
+        result
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         let limit = self.blobs.limits.max_bytes;
         self.size += bytes.len() as u64;
         if self.size > limit {
@@ -93,14 +99,20 @@ impl Upload {
                 created: false,
             });
         }
-        let committer = self.blobs.committer.clone();
-        let (_, grant) = self.prepare().await?;
-        committer.commit(vec![grant]).await?;
-        Ok(Stored {
+        let blobs = self.blobs.clone();
+        let result = self.keep().await;
+        blobs.note(size, Progress::Whole, &result);
+        result.map(|()| Stored {
             hash,
             size,
             created: true,
         })
+    }
+
+    async fn keep(self) -> Result<(), BlobError> {
+        let committer = self.blobs.committer.clone();
+        let (_, grant) = self.prepare().await?;
+        Ok(committer.commit(vec![grant]).await?)
     }
 
     pub(super) async fn prepare(self) -> Result<(BlobHash, Write), BlobError> {

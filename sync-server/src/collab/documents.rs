@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use super::decoder::{Said, decode};
 use super::document::{Document, Joined, Open, cost};
 use super::encoder::Told;
-use crate::access::{Grant, TokenId};
+use crate::access::{Grant, SocketPlace, TokenId};
 use crate::project::SeatMessage;
 use crate::refusal::Refusal;
 use crate::server::AppState;
+use crate::socket;
 use crate::subscriber::{Outbox, Outgoing};
 
 /// How long a socket may be without a document.
@@ -45,6 +46,8 @@ pub struct Documents {
     joining: FuturesUnordered<BoxFuture<'static, Joined>>,
     attempts: u64,
     queued_bytes: usize,
+    /// This socket's place among those of each token in use.
+    places: HashMap<TokenId, SocketPlace>,
     /// Tokens that were revoked while documents were being joined.
     revoked: Vec<TokenId>,
     /// When the first of the tokens in use ends.
@@ -77,6 +80,7 @@ impl Documents {
             attempts: 0,
             queued_bytes: 0,
             revoked: Vec::new(),
+            places: HashMap::new(),
             expires_at: None,
             idle_since: Some(Instant::now()),
             was_used: false,
@@ -265,7 +269,11 @@ impl Documents {
         if newest != Some(attempt) {
             return Ok(());
         }
-        let open = match result {
+        let placed = match result {
+            Ok(open) => self.place(open).await,
+            refused => refused,
+        };
+        let open = match placed {
             Ok(open) => open,
             Err(refusal) => {
                 self.refuse(&address, refusal).await;
@@ -290,6 +298,21 @@ impl Documents {
             open.deliver(message).await?;
         }
         Ok(())
+    }
+
+    /// Takes this socket's place among those of a document's token, or leaves the document.
+    async fn place(&mut self, open: Open) -> Result<Open, Refusal> {
+        let token = &open.grant.token_id;
+        if !self.places.contains_key(token) {
+            match socket::place(&self.state, token) {
+                Ok(place) => drop(self.places.insert(token.clone(), place)),
+                Err(refusal) => {
+                    open.handle.leave(open.seat).await;
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(open)
     }
 
     async fn deliver(&mut self, address: &str, message: SeatMessage) -> Result<(), Refusal> {
@@ -375,6 +398,13 @@ impl Documents {
     fn changed(&mut self) {
         let ends = self.open().filter_map(|(_, open)| open.grant.expires_at);
         self.expires_at = ends.min();
+        let documents = &self.documents;
+        self.places.retain(|token, _| {
+            documents.values().any(|document| match document {
+                Document::Open { open, .. } => open.grant.token_id == *token,
+                _ => false,
+            })
+        });
         let counts =
             |document| matches!(document, &Document::Joining { .. } | &Document::Open { .. });
         let is_idle = !self.documents.values().any(counts);

@@ -43,7 +43,7 @@ pub(super) async fn upload(
     })?;
     // Before megabytes are received for a project that is not there.
     projects::must_exist(&state, &project).await?;
-    let stored = body::store(&state.blobs, &project, &headers, body).await?;
+    let stored = body::store(&state, &project, &headers, body).await?;
     let arrived = Command::BlobArrived(stored.hash);
     state.projects.tell(&project, arrived).await;
     if stored.created {
@@ -74,12 +74,5 @@ pub(super) async fn read(
 ) -> Result<Response, Refusal> {
     let hash = hash.parse()?;
     let project = caller.project_or_own(from.project.as_deref(), Access::Read)?;
-    send(
-        &state.blobs,
-        project.as_ref(),
-        &hash,
-        &headers,
-        Lasts::Forever,
-    )
-    .await
+    send(&state, project.as_ref(), &hash, &headers, Lasts::Forever).await
 }

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use uspark_shared::id::ProjectId;
 
-use crate::blobs::{Blobs, Stored};
+use crate::blobs::Stored;
 use crate::refusal::Refusal;
+use crate::server::AppState;
 
 /// Largest JSON body, in bytes: names and ids.
 const JSON_BYTES: u64 = 64 << 10;
@@ -47,7 +48,7 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> 
 
 /// Stores a body as a blob of the project; a body that stops early leaves nothing.
 pub(super) async fn store(
-    blobs: &Blobs,
+    state: &AppState,
     project: &ProjectId,
     headers: &HeaderMap,
     body: Body,
@@ -55,8 +56,9 @@ pub(super) async fn store(
     let announced = headers.get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     let mut stream = body.into_data_stream();
-    let mut upload = blobs.upload(project);
+    let mut upload = state.blobs.upload(project);
     while let Some(chunk) = next(&mut stream).await? {
+        state.metrics.blob_received(chunk.len());
         upload.write(chunk).await?;
     }
     Ok(upload.finish(None, announced).await?)

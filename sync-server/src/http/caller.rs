@@ -66,6 +66,11 @@ impl FromRequestParts<AppState> for Caller {
         });
         let token = token.ok_or(Refusal::Unauthorised)?;
         let grant = state.tokens.verify(token, (state.clock)()).await?;
+        let counted = state.usage.request(&grant.token_id);
+        counted.map_err(|wait| Refusal::TooMany {
+            what: "this token asks too often",
+            retry_after: wait.as_secs() + 1,
+        })?;
         Ok(Self { grant })
     }
 }

@@ -1,13 +1,16 @@
 //! Sending the bytes of a blob: whole, in part, or not at all because the reader has them.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::TryStreamExt as _;
 use uspark_shared::id::{BlobHash, ProjectId};
 
 use super::headers::{etag, has_already, range};
-use crate::blobs::Blobs;
 use crate::refusal::Refusal;
+use crate::server::AppState;
 
 /// How long an answer stays true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +23,13 @@ pub(super) enum Lasts {
 
 /// Answers with a blob on behalf of `project`, or without one on behalf of the server's admin.
 pub(super) async fn send(
-    blobs: &Blobs,
+    state: &AppState,
     project: Option<&ProjectId>,
     hash: &BlobHash,
     headers: &HeaderMap,
     lasts: Lasts,
 ) -> Result<Response, Refusal> {
-    let blob = blobs.open(project, hash).await?;
+    let blob = state.blobs.open(project, hash).await?;
     let blob = blob.ok_or(Refusal::NotFound("blob"))?;
     let mut response = if has_already(headers, hash) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -34,7 +37,10 @@ pub(super) async fn send(
         let part = range(headers, hash, blob.size)?;
         let wanted = part.clone().unwrap_or(0..blob.size);
         let length = HeaderValue::from(wanted.end - wanted.start);
-        let mut response = Body::from_stream(blob.read(wanted)).into_response();
+        let metrics = Arc::clone(&state.metrics);
+        let chunks = blob.read(wanted);
+        let counted = chunks.inspect_ok(move |chunk| metrics.blob_sent(chunk.len()));
+        let mut response = Body::from_stream(counted).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);

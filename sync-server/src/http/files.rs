@@ -54,14 +54,7 @@ pub(super) async fn read(
             None => format!("`{path}` is a directory"),
         }));
     };
-    let sent = send(
-        &state.blobs,
-        Some(&project),
-        &hash,
-        &headers,
-        Lasts::NotAtAll,
-    )
-    .await?;
+    let sent = send(&state, Some(&project), &hash, &headers, Lasts::NotAtAll).await?;
     note(
         &state,
         &caller,
@@ -86,7 +79,7 @@ pub(super) async fn write(
     let mode = mode.as_deref().map(permissions).transpose()?;
     let base = put_base(&headers)?;
     projects::must_exist(&state, &project).await?;
-    let stored = body::store(&state.blobs, &project, &headers, body).await?;
+    let stored = body::store(&state, &project, &headers, body).await?;
     let who = caller.who();
     let ask = |reply| Command::Put {
         path: path.clone(),

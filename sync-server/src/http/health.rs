@@ -24,6 +24,8 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<&'static str,
     }
     let written = state.committer.check().await;
     written.map_err(|error| failed("the storage cannot be written", &error))?;
+    let kept = state.blobs.check().await;
+    kept.map_err(|error| failed("files and blobs cannot be kept", &error))?;
     let read = read(&state.store, |store| store.projects(None, 1)).await;
     read.map_err(|error| failed("the storage cannot be read", &error))?;
     Ok("ready\n")
@@ -57,6 +59,15 @@ mod tests {
         let refusal = ask().await.unwrap_err();
         assert!(matches!(&refusal, Refusal::Unavailable(why) if !why.contains("secret")));
         store.heal();
+        assert_eq!(ask().await, Ok("ready\n"));
+
+        // Large files alone may be in trouble.
+        let incoming = temp.path().join("blobs/incoming");
+        std::fs::remove_dir(&incoming).unwrap();
+        let (project, large) = ("p".parse().unwrap(), vec![7; 100_000]);
+        state.blobs.put(&project, large.into()).await.unwrap_err();
+        assert!(matches!(ask().await, Err(Refusal::Unavailable(_))));
+        std::fs::create_dir(&incoming).unwrap();
         assert_eq!(ask().await, Ok("ready\n"));
 
         store.fail_reads(full);

@@ -8,9 +8,6 @@ use serde::Serialize;
 
 use crate::refusal::Refusal;
 
-/// Seconds after which someone may come back.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
-
 const KIND: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// Bytes of a foreign explanation that are passed on.
 const DETAIL: usize = 1024;
@@ -28,6 +25,7 @@ struct Problem {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = problem(self.status(), self.to_string(), self.hint());
+        let retry_after = self.retry_after();
         let headers = response.headers_mut();
         match self {
             Self::Unauthorised => {
@@ -38,11 +36,10 @@ impl IntoResponse for Refusal {
                 let range = HeaderValue::from_str(&format!("bytes */{size}"));
                 headers.extend(range.map(|range| (header::CONTENT_RANGE, range)));
             }
-            Self::Unavailable(_) => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
-            }
             _ => {}
         }
+        let retry_after = retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+        headers.extend(retry_after);
         response
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocumentName};
 use uspark_shared::replica::{ClientId, Replica, ReplicaError, TextReplica};
 
+use crate::metrics::HeldDocument;
 use crate::store::{Origin, StoredDocument, Write};
 
 /// Updates in a log that are worth one snapshot: fewer load in under a millisecond.
@@ -89,6 +90,8 @@ pub struct LiveText {
     pub unsettled: Option<Unsettled>,
     /// When it was last of use.
     pub used: Instant,
+    /// As it is counted.
+    pub counted: HeldDocument,
 }
 
 /// Edits that wait to be settled.
@@ -134,8 +137,15 @@ impl LoadedText {
     }
 
     /// Takes it into use. `settled` is the content that is known to be settled.
-    pub fn live(self, settled: &BlobHash, now: Instant, at: u64) -> LiveText {
+    pub fn live(
+        self,
+        settled: &BlobHash,
+        now: Instant,
+        at: u64,
+        mut counted: HeldDocument,
+    ) -> LiveText {
         let Self { replica, log, seed } = self;
+        counted.pending(replica.waiting_bytes());
         // Edits that were stored but not settled before a restart.
         let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
         let unsettled = differs.then_some(Unsettled {
@@ -149,6 +159,7 @@ impl LoadedText {
             seed,
             unsettled,
             used: now,
+            counted,
         }
     }
 }

@@ -26,6 +26,7 @@ use super::registry::ProjectDeps;
 use super::repair::Waiting;
 use super::tree::Tree;
 use crate::ack::AckQueue;
+use crate::metrics::{Held, HeldDocument};
 use crate::refusal::Refusal;
 use crate::store::SettledVersion;
 
@@ -58,6 +59,9 @@ pub struct Owner {
     used: Instant,
     /// Held by what fetches bytes and comes back with them: the project stays in memory for it.
     fetches: Arc<()>,
+    _counted: Held,
+    /// The project's document, as it is counted.
+    document: HeldDocument,
 }
 
 /// What is known of a text document without loading it.

@@ -13,6 +13,7 @@ use super::command::{Command, Reply, Seat, SeatMessage};
 use super::facts::BlobFacts;
 use super::owner::Owner;
 use crate::blobs::Blobs;
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::store::{Committer, Store};
 use crate::subscriber::SeatId;
@@ -39,6 +40,8 @@ pub struct ProjectDeps {
     pub timing: Timing,
     /// Every task of the server.
     pub tasks: TaskTracker,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How long things wait; tests make it short.

@@ -89,6 +89,7 @@ impl Server {
             clock: || 1_000,
             timing,
             tasks: TaskTracker::new(),
+            metrics: Arc::default(),
         });
         Self {
             store,

@@ -1,45 +1,122 @@
 //! Accepting connections, and ending them.
 //!
-//! One task a connection. When the server stops, idle connections close at once, those with a
-//! request under way after it, and what is still there after a while is dropped.
+//! One task a connection, which also shakes hands. When the server stops, idle connections close at
+//! once, those with a request under way after it, and what is still there after a while is dropped.
+//!
+//! Invariant: a connection has its place, and is counted, until its last byte: also when it has
+//! become a socket.
 
-use std::pin::pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::tls::Tls;
+use crate::metrics::{Held, Metrics};
 
 /// How long a head may take to come, and a connection may idle: longer than clients keep
 /// theirs (reqwest 90 s), so that it is they who close.
 const HEAD: Duration = Duration::from_secs(120);
 /// How long to wait when no connection can be accepted: mostly files have run out.
 const BREATH: Duration = Duration::from_millis(250);
+/// Connections over the limit that are told so at a time. More are dropped without a word.
+const TURNED_AWAY: usize = 256;
+
+/// What connections are served with.
+pub(super) struct Serving {
+    router: Router,
+    full: Router,
+    tls: Option<Arc<Tls>>,
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+/// Whether the server ends, and how.
+#[derive(Clone)]
+struct Ending {
+    stopping: CancellationToken,
+    abandoned: CancellationToken,
+}
+
+/// A connection with its place.
+struct Placed {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+    _counted: Held,
+}
+
+impl Serving {
+    /// Serves `router` on up to `places` connections, and `full` on those that are too many.
+    pub fn new(router: Router, full: Router, places: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            router,
+            full,
+            tls: None,
+            metrics,
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+        }
+    }
+
+    /// The same over TLS.
+    pub fn over(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Gives a connection its place, and what it is served with.
+    fn place(&self, stream: TcpStream) -> Option<(Placed, Router)> {
+        let place = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        let (place, router) = match place(&self.places) {
+            Some(place) => (place, &self.router),
+            None => (place(&self.turned_away)?, &self.full),
+        };
+        let placed = Placed {
+            stream,
+            _place: place,
+            _counted: self.metrics.connection(),
+        };
+        Some((placed, router.clone()))
+    }
+}
 
 /// Serves until `stopping`, and `drain` longer what is under way then.
 pub(super) async fn accept(
     listener: TcpListener,
-    router: Router,
+    serving: Serving,
     stopping: CancellationToken,
     drain: Duration,
 ) {
     let connections = TaskTracker::new();
-    let abandoned = CancellationToken::new();
+    let ending = Ending {
+        stopping,
+        abandoned: CancellationToken::new(),
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => break,
+            () = ending.stopping.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (stopping, abandoned) = (stopping.clone(), abandoned.clone());
-                connections.spawn(serve(stream, router.clone(), stopping, abandoned));
-            }
+            Ok((stream, _)) => match serving.place(stream) {
+                Some((placed, router)) => {
+                    let tls = serving.tls.clone();
+                    connections.spawn(serve(placed, tls, router, ending.clone()));
+                }
+                None => serving.metrics.connection_dropped(),
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 sleep(BREATH).await;
@@ -53,20 +130,32 @@ pub(super) async fn accept(
             connections = connections.len(),
             "requests under way are cut off"
         );
-        abandoned.cancel();
+        ending.abandoned.cancel();
         connections.wait().await;
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    router: Router,
-    stopping: CancellationToken,
-    abandoned: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
+async fn serve(placed: Placed, tls: Option<Arc<Tls>>, router: Router, ending: Ending) {
+    if let Err(error) = placed.stream.set_nodelay(true) {
         tracing::debug!(%error, "small frames of this connection may be held back");
     }
+    let Some(tls) = tls else {
+        return answer(placed, router, ending).await;
+    };
+    let secured = tokio::select! {
+        secured = tls.handshake(placed) => secured,
+        () = ending.stopping.cancelled() => return,
+    };
+    match secured {
+        Ok(stream) => answer(stream, router, ending).await,
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+async fn answer<S>(stream: S, router: Router, ending: Ending)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -84,11 +173,51 @@ async fn serve(
                 }
                 return;
             }
-            () = stopping.cancelled(), if !is_leaving => {
+            () = ending.stopping.cancelled(), if !is_leaving => {
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = abandoned.cancelled() => return,
+            () = ending.abandoned.cancelled() => return,
         }
+    }
+}
+
+impl AsyncRead for Placed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Placed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

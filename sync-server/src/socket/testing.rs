@@ -22,9 +22,10 @@ use uspark_shared::id::{DocId, ProjectId};
 use uspark_shared::replica::{ClientId, ProjectEdit, ProjectReplica, TextReplica};
 use uspark_shared::schema::Entry;
 
-use crate::access::{Access, NewToken, Token, TokenId, TokenScope, Tokens};
+use crate::access::{Access, NewToken, Token, TokenId, TokenScope, Tokens, Usage};
 use crate::blobs::{BlobLimits, Blobs};
 use crate::config::{Limits, system_clock};
+use crate::metrics::Metrics;
 use crate::project::{Attribution, BlobFacts, Command, ProjectDeps, Projects, PutBase, Timing};
 use crate::server::AppState;
 use crate::store::testing::TestStore;
@@ -73,7 +74,8 @@ impl TestServer {
         let data = DataDirectory::open(directory.path()).unwrap();
         let store = TestStore::new(Arc::new(MemoryStore::new("epoch")));
         let shared: Arc<dyn Store> = Arc::new(store.clone());
-        let committer = Committer::start(Arc::clone(&shared));
+        let metrics = Arc::<Metrics>::default();
+        let committer = Committer::measured(Arc::clone(&shared), Arc::clone(&metrics));
         let large = Arc::new(BlobFiles::open(&data).unwrap());
         let limits = BlobLimits::default();
         let blobs = Blobs::new(Arc::clone(&shared), committer.clone(), large, limits);
@@ -86,13 +88,16 @@ impl TestServer {
             clock: system_clock,
             timing,
             tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
         });
         let state = AppState {
             projects,
             tokens: Tokens::new(Arc::clone(&shared), committer.clone()),
+            usage: Usage::new(Limits::default().of_token()),
             blobs,
             store: shared,
             committer,
+            metrics,
             limits: Limits {
                 max_update_bytes: MAX_UPDATE as u64,
                 outbox_bytes: 64 << 10,

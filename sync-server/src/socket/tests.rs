@@ -39,20 +39,26 @@ async fn server(outbox: Outbox) -> TestServer {
                     headers: HeaderMap,
                     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>| {
             let of_socket = state.clone();
-            accept(&state, &headers, upgrade, async move |socket| {
-                let mut served = Served::start(&of_socket, socket, &outbox, Plain);
-                loop {
-                    tokio::select! {
-                        incoming = served.reading.next() => match incoming {
-                            Incoming::Frame(_) => {}
-                            Incoming::Refused(refusal) => outbox.end([], refusal),
-                            Incoming::Gone => break,
-                        },
-                        () = outbox.closed() => break,
+            accept(
+                &state,
+                &headers,
+                upgrade,
+                Held::default(),
+                async move |socket| {
+                    let mut served = Served::start(&of_socket, socket, &outbox, Plain);
+                    loop {
+                        tokio::select! {
+                            incoming = served.reading.next() => match incoming {
+                                Incoming::Frame(_) => {}
+                                Incoming::Refused(refusal) => outbox.end([], refusal),
+                                Incoming::Gone => break,
+                            },
+                            () = outbox.closed() => break,
+                        }
                     }
-                }
-                served.finish().await;
-            })
+                    served.finish().await;
+                },
+            )
         };
     let routes = |state: &AppState| {
         Router::new()

@@ -12,10 +12,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Outcome, Refused, Store, StoreError, Write};
+use crate::metrics::Metrics;
 
 /// Memory that queued groups may hold, in KiB: two of the largest updates that are accepted.
 const QUEUE_KIB: usize = 128 << 10;
@@ -61,6 +63,8 @@ enum Command {
 struct Group {
     writes: Vec<Write>,
     answer: oneshot::Sender<Result<(), CommitError>>,
+    /// When it was submitted.
+    since: Instant,
     /// Given back when the group is done, before its answer.
     room: OwnedSemaphorePermit,
 }
@@ -68,12 +72,18 @@ struct Group {
 impl Committer {
     /// Starts the thread.
     pub fn start(store: Arc<dyn Store>) -> Self {
+        Self::measured(store, Arc::default())
+    }
+
+    /// Starts the thread; how long commits take, and how many fail, is counted.
+    pub fn measured(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
         let (commands, queue) = mpsc::channel();
         let last_error = Arc::default();
         let worker = Worker {
             store,
             queue,
             last_error: Arc::clone(&last_error),
+            metrics,
         };
         std::thread::Builder::new()
             .name("committer".into())
@@ -151,6 +161,7 @@ impl Committer {
         let group = Group {
             writes,
             answer,
+            since: Instant::now(),
             room,
         };
         let sent = self.commands.send(Command::Commit(group));
@@ -162,6 +173,7 @@ struct Worker {
     store: Arc<dyn Store>,
     queue: Receiver<Command>,
     last_error: Arc<Mutex<Option<Arc<StoreError>>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Worker {
@@ -206,7 +218,7 @@ impl Worker {
         }
         let (batch, answers): (Vec<_>, Vec<_>) = groups
             .into_iter()
-            .map(|group| (group.writes, (group.answer, group.room)))
+            .map(|group| (group.writes, (group.answer, group.since, group.room)))
             .unzip();
         let results = match self.attempt(&batch) {
             // One group that does not fit must not fail the small ones beside it.
@@ -217,8 +229,11 @@ impl Worker {
             result => each(batch.len(), result),
         };
         drop(batch);
-        for ((answer, room), result) in answers.into_iter().zip(results) {
+        for ((answer, since, room), result) in answers.into_iter().zip(results) {
             drop(room);
+            if result.is_ok() {
+                self.metrics.committed(since.elapsed().as_secs_f64());
+            }
             // A caller that went away needs no answer.
             let _ = answer.send(result);
         }
@@ -236,6 +251,7 @@ impl Worker {
         });
         let result = result.map_err(Arc::new);
         if let Err(error) = &result {
+            self.metrics.commit_failed();
             tracing::error!(
                 groups = batch.len(),
                 hint = error.hint(),

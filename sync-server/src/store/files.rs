@@ -8,7 +8,7 @@
     reason = "this module owns the files of large blobs"
 )]
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Read as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use std::{fs, io::ErrorKind};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use tempfile::TempPath;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
@@ -97,6 +99,16 @@ impl LargeBlobs for BlobFiles {
         .boxed()
     }
 
+    fn check(&self, size: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let root = Arc::clone(&self.root);
+        async move {
+            let place = incoming(&root).display().to_string();
+            let tried = blocking(move || take_room(&incoming(&root), size)).await;
+            tried.map_err(|error| StoreError::io(place, &error))
+        }
+        .boxed()
+    }
+
     fn has(&self, hash: &BlobHash) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         let path = self.path(hash);
         async move {
@@ -166,6 +178,19 @@ impl Receiving for IncomingFile {
             kept.map_err(|error| StoreError::io(place, &error))
         }
         .boxed()
+    }
+}
+
+/// Takes `size` bytes of the disk for a moment, without writing them where the file system can.
+fn take_room(directory: &Path, size: u64) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(directory)?;
+    let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size.max(1));
+    match taken {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            io::copy(&mut io::repeat(1).take(size), &mut file)?;
+            file.sync_all()
+        }
+        taken => Ok(taken?),
     }
 }
 

@@ -291,6 +291,44 @@ fn what_keeps_it_from_starting_is_told_with_a_hint() {
     expect(&mut command(data.path()), &["uspark.db", "backup"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_one_object_a_line_for_who_wants_that() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = Program::start(data.path(), &["--log-format", "json"]);
+    let (token, _) = program.token();
+    let client = program.client(&token);
+    let made = client.post("/api/projects").json(json!({ "id": "p" }));
+    assert_eq!(made.await.status, 201);
+    let odd = client
+        .get("/api/projects/p/files/a%0Ab%1B%5B2J")
+        .send()
+        .await;
+    assert_eq!(odd.status, 404);
+    let (_, _, _, stderr) = program.end(Signal::TERM);
+    let events: Vec<serde_json::Value> = stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    for field in ["timestamp", "level", "target"] {
+        assert!(
+            events.iter().all(|event| event[field].is_string()),
+            "{field}: {stderr}"
+        );
+    }
+    let says = |message: &str| events.iter().any(|event| event["message"] == message);
+    assert!(says("SIGTERM: stopping") && says("stopped"), "{stderr}");
+    assert!(
+        !stderr.contains('\u{1b}') && !stderr.contains(&token[18..]),
+        "{stderr}"
+    );
+
+    let (code, said) = run(command(data.path()).env("USPARK_LOG_FORMAT", "xml"));
+    assert!(
+        code == 2 && said.contains("[possible values: text, json]"),
+        "{said}"
+    );
+}
+
 #[test]
 fn the_command_line_explains_itself() {
     let data = tempfile::tempdir().unwrap();
@@ -298,6 +336,9 @@ fn the_command_line_explains_itself() {
         &["--listen", "nowhere"][..],
         &["--max-blob-bytes", "much"],
         &["--max-update-bytes", "0"],
+        &["--max-connections", "0"],
+        &["--tls-cert", "cert.pem"],
+        &["--log-format", "xml"],
         &["more"],
     ] {
         let (code, said) = run(command(data.path()).args(bad));

@@ -123,19 +123,69 @@ fn a_disk_too_full_for_the_journal() {
     assert!(ended.stderr.contains("hint:"), "{ended}");
 }
 
-#[test]
-fn a_full_disk_under_the_server() {
-    let Some(unshare) = private_mounts_or_reason() else {
-        return;
-    };
+/// A server whose data are on a disk of 24 MiB, and where a file beside them is seen from here.
+fn server_on_a_small_disk(unshare: &[&str]) -> (Server, PathBuf) {
     // The server's own arguments come last: `$4` is the data directory.
     let script = r#"mount -t tmpfs -o size=24m none "$4" && exec "$0" "$@""#;
     let mut command = Command::new("bash");
     command
         .args(["-c", script])
         .arg(program("sync-server"))
-        .env("PATH", std::env::var_os("PATH").unwrap());
+        .env("PATH", std::env::var_os("PATH").expect("tests have a PATH"));
     let server = Server::start_by(under(unshare, &command));
+    let ballast = PathBuf::from(format!(
+        "/proc/{}/root{}/ballast",
+        server.pid(),
+        server.data().display()
+    ));
+    (server, ballast)
+}
+
+#[test]
+fn a_server_whose_disk_takes_no_files_any_more_is_not_ready_though_small_writes_fit() {
+    let Some(unshare) = private_mounts_or_reason() else {
+        return;
+    };
+    let (server, ballast) = server_on_a_small_disk(unshare);
+    let project = server.project();
+    let ready = || Curl::without_token(format!("{}/readyz", server.url)).send();
+    let store = || {
+        let url = format!("{}/api/blobs?project={}", server.url, project.id);
+        let upload = Curl::new(url, &server.token).method("POST");
+        upload.body(vec![1; 4 * MIB]).send()
+    };
+    let mut file = fs::File::options()
+        .create_new(true)
+        .append(true)
+        .open(&ballast)
+        .unwrap();
+    while file.write(&[0; MIB]).is_ok_and(|written| written > 0) {}
+    // Room for some small writes, and for no file of 4 MiB.
+    file.set_len(file.metadata().unwrap().len() - 2 * MIB as u64)
+        .unwrap();
+    store().problem(503);
+    project.put("small.txt", "small\n");
+    ready().problem(503);
+    let metrics = Curl::without_token(format!("{}/metrics", server.url))
+        .ok()
+        .text();
+    assert!(
+        metrics.contains("uspark_refusals_total{code=\"503\"} 2"),
+        "{metrics}"
+    );
+
+    drop(file);
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(ready().status, 200);
+    assert_eq!(store().status, 201);
+}
+
+#[test]
+fn a_full_disk_under_the_server() {
+    let Some(unshare) = private_mounts_or_reason() else {
+        return;
+    };
+    let (server, ballast) = server_on_a_small_disk(unshare);
     let project = server.project();
     project.put("a.txt", "typed: ");
     let document = project.document("a.txt");
@@ -143,11 +193,6 @@ fn a_full_disk_under_the_server() {
     client.call("open", json!({"document": document}));
 
     // Nothing fits any more, not even a byte.
-    let ballast = PathBuf::from(format!(
-        "/proc/{}/root{}/ballast",
-        server.pid(),
-        server.data().display()
-    ));
     let mut file = fs::File::options()
         .create_new(true)
         .append(true)

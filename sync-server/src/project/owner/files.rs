@@ -115,6 +115,7 @@ impl Owner {
             seat: None,
             base,
         };
+        self.deps.metrics.update_received();
         match self.project_update(update, &author, ack.clone()) {
             Ok(outcome) => {
                 let version = self.log.last_seq();
@@ -124,6 +125,7 @@ impl Owner {
                 }));
             }
             Err(error) => {
+                self.deps.metrics.update_refused();
                 pending.set(Err(error.into()));
                 if self.project.is_poisoned() {
                     self.stop_soon();

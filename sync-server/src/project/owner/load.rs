@@ -88,12 +88,15 @@ impl Owner {
             unknown: Vec::new(),
             used: Instant::now(),
             fetches: Arc::new(()),
+            _counted: deps.metrics.project(),
+            document: deps.metrics.document(),
             id,
             deps,
             commands,
             acks,
             tree,
         };
+        owner.document.pending(owner.project.waiting_bytes());
         owner.wait_for_absent_blobs();
         Ok(owner)
     }
@@ -129,7 +132,8 @@ impl Owner {
         self.left_over.retain(|other| *other != doc);
         match (result, self.records.get(&doc)) {
             (Ok(text), Some(memo)) => {
-                let live = text.live(&memo.content(), Instant::now(), self.now());
+                let counted = self.deps.metrics.document();
+                let live = text.live(&memo.content(), Instant::now(), self.now(), counted);
                 self.texts.insert(doc, live);
                 for command in waiting {
                     self.take(command);

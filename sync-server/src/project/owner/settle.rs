@@ -13,6 +13,7 @@ use uspark_shared::text::as_grown_text;
 use super::updates::version_of;
 use super::{Flow, Owner};
 use crate::ack::Ack;
+use crate::metrics::Evicted;
 use crate::project::command::Command;
 use crate::refusal::Refusal;
 use crate::store::{BlobBody, SettledVersion, Write};
@@ -64,7 +65,12 @@ impl Owner {
             && Arc::strong_count(&self.fetches) == 1
             && self.texts.values().all(|text| text.unsettled.is_none())
             && now.duration_since(self.used) >= timing.unload_project;
-        if is_over { Flow::Leave } else { Flow::Go }
+        if is_over {
+            self.deps.metrics.evicted(Evicted::Project, 1);
+            Flow::Leave
+        } else {
+            Flow::Go
+        }
     }
 
     /// Settles every text with edits that are not; `ack` when that is durable.
@@ -164,12 +170,14 @@ impl Owner {
 
     fn unload_idle_texts(&mut self, now: Instant, writes: &mut Vec<Write>) {
         let (unload, at) = (self.deps.timing.unload_text, self.now());
-        let rooms = &self.rooms;
+        let (rooms, before) = (&self.rooms, self.texts.len());
         self.texts.retain(|doc, text| {
             writes.extend(text.log.compact(&text.replica, at));
             let idle = text.unsettled.is_none() && now.duration_since(text.used) >= unload;
             !idle || rooms.has_seats(doc)
         });
+        let evicted = before - self.texts.len();
+        self.deps.metrics.evicted(Evicted::Text, evicted);
         self.rooms.retain_texts(|doc| self.texts.contains_key(doc));
     }
 

@@ -38,7 +38,9 @@ impl Owner {
         let Some(seat) = self.rooms.seat(id).cloned() else {
             return;
         };
+        self.deps.metrics.update_received();
         if !seat.may_write {
+            self.deps.metrics.update_refused();
             // In its turn: an update may be under way that was sent while it still might.
             self.acks.after_all(Ack::new(move |_| {
                 seat.outbox.push(&seat.address, Outgoing::Status(false));
@@ -70,6 +72,7 @@ impl Owner {
                 }
             }
             Err(error) => {
+                self.deps.metrics.update_refused();
                 tracing::warn!(project = %self.id, ?document, who = &*seat.who.name, %error, "an update was refused");
                 self.rooms.refuse(id, &error.clone().into());
                 self.drop_poisoned(&document);
@@ -93,7 +96,9 @@ impl Owner {
                 missing: false,
             });
         };
-        let applied = text.replica.apply(&update)?;
+        let applied = text.replica.apply(&update);
+        text.counted.pending(text.replica.waiting_bytes());
+        let applied = applied?;
         let outcome = Outcome {
             repaired: Vec::new(),
             missing: applied.missing,
@@ -141,7 +146,9 @@ impl Owner {
             .iter()
             .map(|contest| self.project.file(contest.key()))
             .collect();
-        let applied = match self.project.apply_project_scanned(&update, &scanned) {
+        let applied = self.project.apply_project_scanned(&update, &scanned);
+        self.document.pending(self.project.waiting_bytes());
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 if !self.project.is_poisoned() {

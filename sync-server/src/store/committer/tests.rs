@@ -63,6 +63,23 @@ async fn what_nobody_waits_for_is_written_all_the_same() {
 }
 
 #[tokio::test]
+async fn commits_are_measured_and_failures_counted() {
+    let store = TestStore::new(Arc::new(memory()));
+    let metrics = Arc::<Metrics>::default();
+    let committer = Committer::measured(Arc::new(store.clone()), Arc::clone(&metrics));
+    committer.commit(vec![create("p")]).await.unwrap();
+    store.fail_after(0, full());
+    committer.commit(vec![create("q")]).await.unwrap_err();
+    let text = metrics.text().unwrap();
+    for line in [
+        "uspark_commit_seconds_count 1\n",
+        "uspark_commit_failures_total 1\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_concerns_its_own_group() {
     let (store, committer) = held();
     store.hold();

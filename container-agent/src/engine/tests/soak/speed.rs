@@ -12,6 +12,7 @@ use uspark_shared::codec::message::SyncMessage;
 use uspark_shared::id::BlobHash;
 
 use super::*;
+use crate::api::Api;
 use crate::link::{BlobError, BlobStream, Connection, RemoteServer, Server as AnyServer, Upload};
 
 /// How long the journal is locked: longer than an update takes to the socket without it.
@@ -89,9 +90,10 @@ impl Loopback {
     async fn to(double: &Double) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (token, project) = ("t".parse().unwrap(), "p".parse().unwrap());
+        let token = "t".parse().unwrap();
+        let api = Api::new(url.parse().unwrap(), token, &Authorities::default()).unwrap();
         let loopback = Self {
-            socket: RemoteServer::new(url.parse().unwrap(), token, project).unwrap(),
+            socket: RemoteServer::new(api, "p".parse().unwrap()),
             double: double.clone(),
             came: Arc::default(),
         };
