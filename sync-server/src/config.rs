@@ -16,6 +16,8 @@ Examples:
   sync-server                                        serve on 127.0.0.1:4400 from ./uspark-data
   sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
   USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
+  sync-server check                                  verify ./uspark-data, also while it is served
+  sync-server backup /backup/monday                  copy it, also while it is served
 
 Logs go to stderr; USPARK_LOG chooses what (`USPARK_LOG=debug`, `USPARK_LOG=sync_server=trace`).
 SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on disk anyway.";
@@ -44,6 +46,7 @@ pub struct Config {
     /// Where everything is kept; made if it is not there
     #[arg(
         long,
+        global = true,
         env = "USPARK_DATA",
         value_name = "DIRECTORY",
         default_value = "./uspark-data"

@@ -11,6 +11,7 @@ mod binary;
 mod blobs;
 mod client;
 mod files;
+mod operating;
 mod problems;
 mod projects;
 mod stopping;
