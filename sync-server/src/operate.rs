@@ -32,7 +32,7 @@ Examples:
 Run it as the server's user, also while the server serves. The copy is checked before it appears under
 its name. It holds all contents and the admin token: keep it as secret as the data directory.";
 
-/// Anything but serving.
+// Anything but serving. No doc comment: it would be what the whole command is said to be about.
 #[derive(clap::Subcommand)]
 pub enum Operation {
     /// Verify the data directory: database, documents, every blob against its hash
