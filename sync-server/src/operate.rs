@@ -104,7 +104,6 @@ fn say_checked(data: &Path, checked: Result<Findings, StoreError>, as_json: bool
 fn say_copied(data: &Path, dest: &Path, copied: Result<Findings, BackupError>) -> ExitCode {
     match &copied {
         Ok(findings) => {
-            list(findings);
             let (data, dest) = (data.display(), dest.display());
             println!("{data} is in {dest}: {}", counts(findings));
         }

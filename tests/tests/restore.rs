@@ -143,3 +143,32 @@ fn a_text_that_only_an_editor_has_comes_back() {
         same(project.text("new.txt")?, "new: <anna><after>\n")
     });
 }
+
+#[test]
+fn a_project_that_the_backup_has_not_is_made_again_and_its_agent_brings_it() {
+    let mut server = Server::start();
+    let backup = server.backup();
+    let project = server.project();
+    let workspace = Workspace::new(&project);
+    let watch = ["watch", "--project-id", &project.id];
+    let agent = workspace.start(&watch);
+    workspace.write("a.txt", "one\n");
+    workspace.write("b.bin", [0_u8, 1]);
+    eventually(SOON, || workspace.equals(&project));
+    workspace.write("a.txt", "one\ntwo\n");
+    eventually(SOON, || same(project.text("a.txt")?, "one\ntwo\n"));
+    server.kill9();
+    server.restore(backup);
+    // It says so, and ends.
+    let ended = agent.wait().expect_code(1);
+    assert!(ended.stderr.contains("no project here"), "{ended}");
+    let again = json!({"id": project.id});
+    server.curl("/api/projects").json(&again).expect(201);
+    let agent = workspace.start(&watch);
+    eventually(SOON, || {
+        same(project.text("a.txt")?, "one\ntwo\n")?;
+        same(project.read("b.bin")?, [0_u8, 1])?;
+        workspace.equals(&project)
+    });
+    agent.terminate().expect_code(0);
+}
