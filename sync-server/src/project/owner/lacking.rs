@@ -5,6 +5,7 @@
 //! the right to read it; a text by its document. Who has a document from its beginning can bring it, also
 //! when nobody has the bytes any more that it was seeded from.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -82,13 +83,22 @@ impl Owner {
     }
 
     /// Asks everybody who follows and may write.
-    pub(super) fn ask_followers(&self, lacking: &Lacking) {
+    pub(super) fn ask_followers(&mut self, lacking: &Lacking) {
         let messages = lacking.messages();
         if messages.is_empty() {
             return;
         }
-        for id in self.rooms.followers() {
-            self.ask(*id, &messages);
+        let followers = self.rooms.followers().iter().copied();
+        let asked: Vec<_> = followers.filter(|id| self.may_give(*id)).collect();
+        for id in asked {
+            if self.rooms.lags(id) {
+                // Questions must not pile up for somebody who reads none. Who comes back sees what is
+                // different, and is asked for the rest.
+                let again = Refusal::Unavailable("too much waits for this connection".into());
+                self.rooms.refuse(id, &again);
+            } else {
+                self.ask(id, &messages);
+            }
         }
     }
 
@@ -98,14 +108,19 @@ impl Owner {
         for waiting in self.waiting.values().flatten() {
             self.note_lacking(waiting, &mut lacking);
         }
-        self.ask(id, &lacking.messages());
+        if self.may_give(id) {
+            self.ask(id, &lacking.messages());
+        }
+    }
+
+    /// Whether asking somebody may be of use.
+    fn may_give(&self, id: SeatId) -> bool {
+        self.rooms.seat(id).is_some_and(|seat| seat.may_write)
     }
 
     fn ask(&self, id: SeatId, messages: &[String]) {
-        if self.rooms.seat(id).is_some_and(|seat| seat.may_write) {
-            for message in messages {
-                self.tell(id, Outgoing::Stateless(message.clone()));
-            }
+        for message in messages {
+            self.tell(id, Outgoing::Stateless(message.clone()));
         }
     }
 
@@ -127,7 +142,8 @@ impl Owner {
 
     /// Takes up joins of texts that were not named before.
     pub(super) fn join_awaited(&mut self, lacking: &Lacking) {
-        self.join_named(|doc| lacking.texts.contains(doc));
+        let named: HashSet<&DocId> = lacking.texts.iter().collect();
+        self.join_named(|doc| named.contains(doc));
     }
 
     fn join_named(&mut self, is_named: impl Fn(&DocId) -> bool) {

@@ -86,6 +86,12 @@ impl Rooms {
         &self.followers
     }
 
+    /// Whether a follower missed updates of the project's document, and may have missed more.
+    pub fn lags(&self, follower: SeatId) -> bool {
+        let seat = self.seat(follower);
+        seat.is_some_and(|seat| seat.outbox.lags(follower, &self.name))
+    }
+
     /// Whether anybody has a text open.
     pub fn has_seats(&self, doc: &DocId) -> bool {
         let room = self.rooms.get(&Some(doc.clone()));

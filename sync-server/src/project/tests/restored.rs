@@ -138,6 +138,25 @@ async fn what_it_lacks_it_asks_of_those_who_follow_and_takes_from_whoever_has_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn questions_do_not_pile_up_for_who_reads_none() {
+    let held = Held::new().await;
+    let server = Server::new().await;
+    let mut slow = follower(&server, true).await;
+    // More than may wait for it; then more comes.
+    let long = ["x"; 4].map(|part| part.repeat(250)).join("/");
+    let many = (0..1500).map(|number| set(&format!("{long}/{number}"), Entry::Dir));
+    let many: Vec<_> = many.collect();
+    let author = ProjectReplica::new(client());
+    server.patch(author.edit(&many).unwrap()).await.unwrap();
+    server.patch(held.project.to_vec()).await.unwrap();
+    slow.is_told("refused 1013").await;
+    assert!(slow.asked().is_empty());
+    // It comes back, and is asked.
+    let mut back = follower(&server, true).await;
+    back.is_told(r#""edited""#).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_goes_on_asking_when_it_was_started_again() {
     let held = Held::new().await;
     let server = Server::new().await;
