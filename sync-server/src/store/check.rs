@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -150,7 +151,16 @@ impl Check<'_> {
             {
                 self.findings.problem(&place, "its name is no name");
             }
-            match loads(doc.is_empty(), log) {
+            // Nothing is written under it.
+            let client = ClientId::from_random([0; 4]);
+            let waits = match doc {
+                "" => loaded(ProjectReplica::new(client), log).map(|replica| {
+                    self.note_awaited(snapshot, project, &replica);
+                    replica.misses_updates()
+                }),
+                _ => loaded(TextReplica::new(client), log).map(|replica| replica.misses_updates()),
+            };
+            match waits {
                 Ok(waits) => waiting += u64::from(waits),
                 Err(detail) => self.findings.problem(place, detail),
             }
@@ -163,6 +173,24 @@ impl Check<'_> {
             self.findings.notes.push(note);
         }
         Ok(())
+    }
+
+    /// Notes the paths of a project that wait for their content: after a backup was restored, or of somebody
+    /// who never uploaded it.
+    fn note_awaited(&mut self, snapshot: &Snapshot, project: &str, replica: &ProjectReplica) {
+        let Ok(id) = project.parse::<ProjectId>() else {
+            return;
+        };
+        let mut awaited = replica.entries();
+        // Tables that cannot be read are told of where all of them is read.
+        awaited.retain(|(_, entry)| snapshot.lacks(&id, entry).unwrap_or_default());
+        if let Some(path) = awaited.iter().map(|(path, _)| path).min() {
+            let paths = awaited.len();
+            let note = format!(
+                "{paths} paths of project {project} wait for content that never came, such as `{path}`"
+            );
+            self.findings.notes.push(note);
+        }
     }
 
     /// Every text can be made from what it began with, and every version of it be read.
@@ -338,18 +366,8 @@ fn document_name(project: &str, doc: &str) -> String {
     }
 }
 
-/// Whether a document can be put together from its log; gives whether something of it waits for what
-/// never came.
-fn loads(is_project: bool, log: &[Vec<u8>]) -> Result<bool, String> {
-    // Nothing is written under it.
-    let client = ClientId::from_random([0; 4]);
-    match is_project {
-        true => applies(&ProjectReplica::new(client), log),
-        false => applies(&TextReplica::new(client), log),
-    }
-}
-
-fn applies(replica: &Replica, log: &[Vec<u8>]) -> Result<bool, String> {
+/// Puts a document together from its log, in a replica that is empty.
+fn loaded<R: Deref<Target = Replica>>(replica: R, log: &[Vec<u8>]) -> Result<R, String> {
     for (at, update) in log.iter().enumerate() {
         replica.apply(update).map_err(|error| {
             let (at, of) = (at + 1, log.len());
@@ -357,7 +375,7 @@ fn applies(replica: &Replica, log: &[Vec<u8>]) -> Result<bool, String> {
         })?;
     }
     scan(&replica.state()).map_err(|error| format!("its state cannot be read: {error}"))?;
-    Ok(replica.misses_updates())
+    Ok(replica)
 }
 
 #[cfg(test)]

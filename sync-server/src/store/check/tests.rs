@@ -247,8 +247,57 @@ fn a_page_that_was_overwritten_is_found() {
 }
 
 #[test]
-fn what_only_takes_room_is_a_note() {
+fn what_harms_nothing_is_a_note() {
     let (temp, store) = served();
+    let author = ProjectReplica::new(ClientId::from_random([3; 4]));
+    let (mode, mtime) = (0o644, 0);
+    let never = BlobHash::of(b"never came");
+    let (seed, hash) = (never, never);
+    let doc = "unknown".parse().unwrap();
+    let entries = [
+        (
+            "a.bin",
+            Entry::Blob {
+                hash,
+                size: 10,
+                mode,
+                mtime,
+            },
+        ),
+        (
+            "b.txt",
+            Entry::Text {
+                doc,
+                seed,
+                mode,
+                mtime,
+            },
+        ),
+        (
+            "c.bin",
+            Entry::Blob {
+                hash: BlobHash::of(&LARGE),
+                size: 100_000,
+                mode,
+                mtime,
+            },
+        ),
+    ];
+    let edits = entries.map(|(path, entry)| ProjectEdit::SetFile(path.parse().unwrap(), entry));
+    let update = author.edit(&edits).unwrap().into();
+    let append = Write::Append {
+        name: name("p"),
+        seq: 2,
+        update,
+        origin: None,
+        at: 0,
+    };
+    commit(&store, vec![append]).unwrap();
+    let notes = checked(temp.path()).notes;
+    assert_eq!(
+        notes,
+        ["2 paths of project p wait for content that never came, such as `a.bin`"]
+    );
     drop(store);
     sql(
         temp.path(),

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use uspark_shared::id::ProjectId;
+use uspark_shared::schema::Entry;
 
 use super::{StoreError, reads, schema, store_error};
 
@@ -158,6 +160,17 @@ impl Snapshot {
                 each(&project, &doc, row.get(2)?);
             }
             Ok(())
+        })
+    }
+
+    /// Whether what an entry names is not there for its project.
+    pub fn lacks(&self, project: &ProjectId, entry: &Entry) -> Result<bool, StoreError> {
+        self.read(|db| match entry {
+            Entry::Text { doc, .. } => Ok(reads::text(db, project, doc)?.is_none()),
+            Entry::Blob { hash, .. } | Entry::Original { hash, .. } => {
+                Ok(!reads::absent(db, project, &[*hash])?.is_empty())
+            }
+            Entry::Link { .. } | Entry::Dir => Ok(false),
         })
     }
 
