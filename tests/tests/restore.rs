@@ -124,6 +124,60 @@ fn what_an_agent_held_that_comes_later_comes_back() {
     everything_comes_back(Agent::ComesLater);
 }
 
+/// What is typed before, while and after the server is restored is there once, for everybody.
+#[test]
+fn who_types_while_the_server_is_restored_loses_nothing() {
+    let words = |who: &str| (0..100).map(|n| format!("<{who}{n}>")).collect::<Vec<_>>();
+    let mut server = Server::start();
+    let project = server.project();
+    project.put("a.txt", "anna:\nbert:\n");
+    let workspace = Workspace::new(&project);
+    let agent = workspace.start(&["watch", "--project-id", &project.id]);
+    eventually(SOON, || workspace.equals(&project));
+    let (mut anna, mut bert) = (Node::client(&project), Node::collab(&project));
+    let document = open(&mut anna, &project, "a.txt");
+    bert.call("open", json!({"document": document}));
+    let typing = |client: &mut Node, who: &str| {
+        let after = format!("{who}:");
+        let words = words(&who[..1]);
+        let typing = json!({"document": document, "after": after, "words": words, "pause": 20});
+        client.ask("type", typing)
+    };
+    let typings = [typing(&mut anna, "anna"), typing(&mut bert, "bert")];
+    let reached = |word: &str| {
+        eventually(SOON, || {
+            let text = workspace.text("a.txt")?;
+            ensure!(text.contains(word), "no {word} in {text}");
+            Ok(())
+        });
+    };
+    reached("<a10>");
+    let backup = server.backup();
+    reached("<a30>");
+    workspace.write("new.bin", [0_u8, 1]);
+    eventually(SOON, || same(project.read("new.bin")?, [0_u8, 1]));
+    server.kill9();
+    server.restore(backup);
+    for (client, typing) in [&mut anna, &mut bert].into_iter().zip(typings) {
+        client.answer(typing);
+        client.call("waitSaved", json!({"document": document}));
+    }
+    let all = [words("a"), words("b")].concat();
+    eventually(SOON, || {
+        let text = project.text("a.txt")?;
+        for word in &all {
+            same(text.matches(word).count(), 1)?;
+        }
+        same(project.read("new.bin")?, [0_u8, 1])?;
+        workspace.equals(&project)
+    });
+    let text = project.text("a.txt").unwrap();
+    for client in [&mut anna, &mut bert] {
+        client.call("waitText", json!({"document": document, "equals": text}));
+    }
+    agent.terminate().expect_code(0);
+}
+
 /// Without any agent: nobody has the bytes that the text began with.
 #[test]
 fn a_text_that_only_an_editor_has_comes_back() {
