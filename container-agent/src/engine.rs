@@ -25,6 +25,7 @@ mod deletions;
 mod documents;
 mod guard;
 mod jobs;
+mod lacked;
 mod look;
 mod one_way;
 pub mod plan;

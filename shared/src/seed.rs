@@ -6,6 +6,7 @@
 
 use crate::id::{BlobHash, DocId};
 use crate::replica::{ClientId, TextReplica};
+use crate::update::scan;
 
 /// The update that puts `text`, whose bytes hash to `seed`, into the empty document `doc`.
 ///
@@ -15,6 +16,16 @@ pub fn seed_update(doc: &DocId, seed: &BlobHash, text: &str) -> Vec<u8> {
     replica
         .append(text)
         .unwrap_or_else(|| crate::replica::EMPTY_UPDATE.to_vec())
+}
+
+/// Whether an update has in it what a document began with, or what is left of that: then it is the whole
+/// document, as somebody has it who was given it from its beginning. What no insert makes is in every one.
+pub fn brings_seed(update: &[u8], doc: &DocId, seed: &BlobHash) -> bool {
+    let author = seed_client(doc, seed).get();
+    let Ok(scan) = scan(update) else { return false };
+    let mut blocks = scan.blocks();
+    *seed == BlobHash::of_empty()
+        || blocks.any(|block| block.id.client == author && block.id.clock == 0)
 }
 
 /// The author of the seed: 32 bits of a hash, as Yjs 13 draws its client ids.
@@ -63,6 +74,26 @@ mod tests {
         agent.apply(&typed).unwrap();
         assert_eq!(person.text(), "one!\ntwo\nthree\n");
         assert_eq!(agent.text(), person.text());
+    }
+
+    #[test]
+    fn a_whole_document_brings_its_seed_and_an_edit_does_not() {
+        let (doc, hash) = ("doc".parse().unwrap(), BlobHash::of(b"one\n"));
+        let person = TextReplica::new(ClientId::from_random([1; 4]));
+        person.apply(&seed("doc", "one\n")).unwrap();
+        let typed = person.edit(&diff("one\n", "one\ntwo\n")).unwrap();
+        assert!(!brings_seed(&typed, &doc, &hash));
+        assert!(brings_seed(&person.state(), &doc, &hash));
+        // All of it may have been deleted since.
+        person.edit(&diff("one\ntwo\n", "two\n")).unwrap();
+        assert!(brings_seed(&person.state(), &doc, &hash));
+        assert!(!brings_seed(
+            &person.state(),
+            &"cod".parse().unwrap(),
+            &hash
+        ));
+        assert!(!brings_seed(b"garbage", &doc, &hash));
+        assert!(brings_seed(&typed, &doc, &BlobHash::of_empty()));
     }
 
     #[test]

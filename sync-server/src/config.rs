@@ -18,6 +18,8 @@ Examples:
   sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
   sync-server --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:443
   USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
+  sync-server check                                  verify ./uspark-data, also while it is served
+  sync-server backup /backup/monday                  copy it, also while it is served
 
 Logs go to stderr; USPARK_LOG chooses what (`USPARK_LOG=debug`, `USPARK_LOG=sync_server=trace`).
 GET /metrics is for Prometheus. SIGHUP reads the TLS certificate and key again.
@@ -49,6 +51,7 @@ pub struct Config {
     /// Where everything is kept; made if it is not there
     #[arg(
         long,
+        global = true,
         env = "USPARK_DATA",
         value_name = "DIRECTORY",
         default_value = "./uspark-data"

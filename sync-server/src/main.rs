@@ -1,14 +1,18 @@
-//! `sync-server`: parses the command line, starts the server, and stops it on a signal.
+//! `sync-server`: parses the command line, starts the server, and stops it on a signal; or does what
+//! else an operator wants of the data directory.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "this is the command line"
 )]
 
+mod operate;
+
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::Parser;
+use operate::Operation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sync_server::config::LogFormat;
 use sync_server::{Config, Running, Server};
@@ -20,8 +24,21 @@ use uspark_shared::printable::OneLine;
 /// The command line is wrong.
 const USAGE: u8 = 2;
 
+// Without an operation it serves. What the command is about is said beside its options.
+#[derive(Parser)]
+#[command(name = "sync-server", version)]
+struct CommandLine {
+    #[command(flatten)]
+    config: Config,
+    #[command(subcommand)]
+    operation: Option<Operation>,
+}
+
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let CommandLine { config, operation } = CommandLine::parse();
+    if let Some(operation) = operation {
+        return operation.run(&config.data);
+    }
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var("USPARK_LOG")

@@ -10,6 +10,8 @@
 //! - What [`Store::commit`] reported as done survives kill -9 and a power cut.
 //! - Nothing above this module knows SQLite, a path, or that there is one process.
 
+mod backup;
+mod check;
 pub mod committer;
 #[cfg(test)]
 mod contract;
@@ -27,7 +29,10 @@ use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use crate::access::{TokenId, TokenRecord};
 
+pub use backup::{BackupError, backup};
+pub use check::{Findings, Problem, Progress, check};
 pub use committer::{CommitError, Committer};
+pub(crate) use directory::ADMIN_TOKEN;
 pub use directory::DataDirectory;
 pub use files::BlobFiles;
 pub use memory::MemoryStore;
@@ -50,7 +55,8 @@ pub trait Store: Send + Sync + 'static {
     /// still makes the store write, so that it can be used as a probe.
     fn commit(&self, batch: &[Vec<Write>]) -> Result<Vec<Outcome>, StoreError>;
 
-    /// The epoch: drawn at random when the store was first made, and never changed.
+    /// The epoch: drawn at random when the store was first made, and again when a backup of it is first
+    /// opened. Never changed otherwise.
     fn epoch(&self) -> &str;
 
     /// One project.
@@ -91,6 +97,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// A blob, if `reader` may read it; unknown and forbidden answer alike.
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError>;
+
+    /// Those of `hashes` that name no blob which the project may read.
+    fn absent(&self, project: &ProjectId, hashes: &[BlobHash])
+    -> Result<Vec<BlobHash>, StoreError>;
 
     /// One token, revoked and expired ones too.
     fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError>;
@@ -171,6 +181,12 @@ pub enum StoreError {
         /// The data directory.
         place: String,
     },
+    /// No server ever worked there.
+    #[error("{place} is no data directory of a sync-server")]
+    NoData {
+        /// What was named.
+        place: String,
+    },
     /// It is no directory.
     #[error("{place} is no directory, and none can be made there")]
     NoDirectory {
@@ -202,6 +218,7 @@ impl StoreError {
             Self::InUse { .. } => {
                 Some("stop the other server, or choose another place with --data")
             }
+            Self::NoData { .. } => Some("name the directory that the server works on with --data"),
             Self::NoDirectory { .. } => Some("name a directory with --data, or one to be made"),
             Self::Failed { .. } => None,
         }

@@ -269,6 +269,12 @@ impl Outbox {
         true
     }
 
+    /// Whether updates of a document no longer fitted for a seat, and it has not caught up.
+    pub fn lags(&self, seat: SeatId, document: &DocumentName) -> bool {
+        let key = (seat, document.clone());
+        self.state().lagging.contains_key(&key)
+    }
+
     /// Forgets a seat that was left.
     pub fn leave(&self, seat: SeatId) {
         self.state().lagging.retain(|(other, _), _| *other != seat);

@@ -11,9 +11,14 @@ use tempfile::TempDir;
 
 use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, program};
 
+/// The name of a backup in its directory.
+const BACKUP: &str = "backup";
+
 /// A server; it ends, and its data are deleted, when it is dropped.
 pub struct Server {
-    data: TempDir,
+    data: PathBuf,
+    /// Deleted with the server.
+    _directories: Vec<TempDir>,
     /// `http://127.0.0.1:<port>`; the port stays over restarts.
     pub url: String,
     /// The token of the first administrator.
@@ -31,12 +36,14 @@ impl Server {
     /// Starts a server by a command that takes the server's own arguments at its end.
     #[track_caller]
     pub fn start_by(mut command: Command) -> Self {
-        let data = TempDir::new().expect("a temporary directory");
-        let mut running = Running::start(with_arguments(&mut command, "127.0.0.1:0", data.path()));
+        let directory = TempDir::new().expect("a temporary directory");
+        let data = directory.path().to_owned();
+        let mut running = Running::start(with_arguments(&mut command, "127.0.0.1:0", &data));
         let url = running.wait_line("listening on ");
         let token = running.wait_line("admin token: ");
         Self {
             data,
+            _directories: vec![directory],
             url,
             token,
             running: Some(running),
@@ -61,8 +68,7 @@ impl Server {
         let address = self.url.trim_start_matches("http://").to_owned();
         self.running = Some(eventually(SOON, || {
             let mut command = Command::new(program("sync-server"));
-            let mut running =
-                Running::start(with_arguments(&mut command, &address, self.data.path()));
+            let mut running = Running::start(with_arguments(&mut command, &address, &self.data));
             // A client that is trying to connect may hold the port for a moment.
             let said = eventually(SOON, || {
                 let said = running.stdout();
@@ -81,9 +87,29 @@ impl Server {
         }));
     }
 
+    /// Copies the data directory, as an operator does while the server serves.
+    #[track_caller]
+    pub fn backup(&self) -> TempDir {
+        let place = TempDir::new().expect("a temporary directory");
+        let mut command = Command::new(program("sync-server"));
+        command.arg("backup").arg(place.path().join(BACKUP));
+        Running::start(command.arg("--data").arg(&self.data))
+            .wait()
+            .expect_code(0);
+        place
+    }
+
+    /// Starts the server that has ended on a backup, on the same port.
+    #[track_caller]
+    pub fn restore(&mut self, backup: TempDir) {
+        self.data = backup.path().join(BACKUP);
+        self._directories.push(backup);
+        self.restart();
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.data.path().to_owned()
+        self.data.clone()
     }
 
     /// The process id.

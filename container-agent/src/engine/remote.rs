@@ -237,6 +237,9 @@ impl Engine {
         if document.is_none() && told["following"] == "texts" {
             self.follows();
         }
+        if document.is_none() {
+            self.asked_for(&told["lacks"]);
+        }
         for repair in told["repaired"].as_array().into_iter().flatten() {
             let field = |name: &str| repair[name].as_str().unwrap_or_default().to_owned();
             self.note(format!(

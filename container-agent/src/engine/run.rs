@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uspark_shared::id::DocId;
+use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
@@ -112,6 +112,8 @@ pub(super) struct Engine {
     pub inbox: HashMap<DocId, Vec<Vec<u8>>>,
     /// Documents of which updates may have been missed: only an exchange tells.
     pub stale: HashSet<DocId>,
+    /// Paths of which the server has asked for the content.
+    pub lacked: HashMap<FilePath, BlobHash>,
     /// Paths that wait for a place among the exchanges.
     pub exchange_line: VecDeque<FilePath>,
     pub tools: Tools,

@@ -179,6 +179,7 @@ impl Session {
             withdrawn,
             inbox: HashMap::new(),
             stale: HashSet::new(),
+            lacked: HashMap::new(),
             exchange_line: VecDeque::new(),
             barriers: Vec::new(),
             records: Vec::new(),

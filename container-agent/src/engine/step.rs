@@ -106,6 +106,9 @@ impl Engine {
 
     /// Both sides agree with the base; what is known about the file may be newer.
     fn nothing(&mut self, path: &FilePath, base: Option<Base>, view: View) {
+        if self.gives(path, &view) {
+            return;
+        }
         if let Some(mut base) = base {
             if let Some(doc) = base.entry.doc().cloned() {
                 self.catch_up(&doc);

@@ -10,6 +10,7 @@ mod conflicts;
 mod double;
 mod mass_delete;
 mod resilience;
+mod restored;
 mod soak;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 //! commands, so a keystroke waits for no disk.
 
 mod files;
+mod lacking;
 mod load;
 mod seats;
 mod settle;
@@ -18,6 +19,7 @@ use uspark_shared::id::{BlobHash, DocId, ProjectId};
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectReplica;
 
+use self::lacking::Unseeded;
 use self::seats::Rooms;
 use super::chain::Chains;
 use super::command::{Command, SeatMessage};
@@ -55,6 +57,8 @@ pub struct Owner {
     left_over: Vec<DocId>,
     /// Joins whose document nobody has named yet, and until when they may wait.
     unknown: Vec<(Instant, DocId, Command)>,
+    /// Texts whose seed is not there, and that somebody has open.
+    unseeded: HashMap<DocId, Unseeded>,
     rooms: Rooms,
     used: Instant,
     /// Held by what fetches bytes and comes back with them: the project stays in memory for it.
@@ -126,7 +130,12 @@ impl Owner {
         if let Some(doc) = self.needs(&command)
             && !self.texts.contains_key(&doc)
         {
-            self.load_text(doc, command);
+            match command {
+                Command::Message(seat, message) if self.unseeded.contains_key(&doc) => {
+                    self.about_unseeded(&doc, seat, message);
+                }
+                command => self.load_text(doc, command),
+            }
             return Flow::Go;
         }
         match command {

@@ -4,6 +4,7 @@
 mod conflicts;
 mod original;
 mod random;
+mod restored;
 mod texts;
 
 use std::collections::HashMap;
@@ -217,6 +218,13 @@ impl Server {
     }
 
     async fn try_person(&self, document: Option<&str>, may_write: bool) -> Result<Person, Refusal> {
+        let mut person = self.sit(document, may_write).await?;
+        person.ask().await;
+        Ok(person)
+    }
+
+    /// Somebody who took a seat and has said nothing yet.
+    async fn sit(&self, document: Option<&str>, may_write: bool) -> Result<Person, Refusal> {
         let outbox = Outbox::new(1 << 20);
         let address: Arc<str> = "address".into();
         let seat = Seat {
@@ -230,21 +238,14 @@ impl Server {
         let id = seat.id;
         let document = document.map(|id| id.parse::<DocId>().unwrap());
         let handle = self.projects.join(&self.project, document, seat).await?;
-        let mut person = Person {
+        Ok(Person {
             id,
             outbox,
             handle,
             text: TextReplica::new(client()),
             saved: 0,
             told: Vec::new(),
-        };
-        person
-            .say(SeatMessage::Step1(person.text.state_vector().into()))
-            .await;
-        person
-            .until(|person| person.told.iter().any(|told| told == "step2"))
-            .await;
-        Ok(person)
+        })
     }
 }
 
@@ -266,6 +267,17 @@ impl Person {
             self.handle.message(self.id, message).await,
             "the project is in memory"
         );
+    }
+
+    /// Asks for what they lack, and waits until they have it, or are refused.
+    async fn ask(&mut self) {
+        let since = self.text.state_vector();
+        self.say(SeatMessage::Step1(since.into())).await;
+        self.until(|person| {
+            let is_answer = |told: &String| told == "step2" || told.starts_with("refused");
+            person.told.iter().any(is_answer)
+        })
+        .await;
     }
 
     /// Makes the text this, by the smallest edit.

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use super::{AppState, StartError};
 use crate::access::{Access, NewToken, Token, TokenError, TokenScope};
-use crate::store::DataDirectory;
+use crate::store::{ADMIN_TOKEN, DataDirectory};
 
-/// Where the first token of a data directory is kept.
-const FILE: &str = "admin-token";
 /// Who makes it, for the audit log.
 const ACTOR: &str = "server";
 
@@ -34,12 +32,13 @@ pub(super) async fn settle(
             is_new: false,
         });
     }
-    let path = directory.path().join(FILE);
-    let Some(saved) = directory.read_private(FILE)? else {
+    let path = directory.path().join(ADMIN_TOKEN);
+    let Some(saved) = directory.read_private(ADMIN_TOKEN)? else {
         let now = (state.clock)();
         let minted = state.tokens.mint(the_server(), ACTOR, now).await;
         let (_, token) = minted.map_err(StartError::NoToken)?;
-        let file = directory.save_private(FILE, format!("{}\n", token.reveal()).as_bytes())?;
+        let file =
+            directory.save_private(ADMIN_TOKEN, format!("{}\n", token.reveal()).as_bytes())?;
         return Ok(Admin {
             token,
             file: Some(file),

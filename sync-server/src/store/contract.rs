@@ -375,6 +375,9 @@ contract! {
         let external = Some(StoredBlob::External { size: 5 });
         assert_eq!((read(&small, "p"), read(&small, "q")), (inline.clone(), None));
         assert_eq!((read(&large, "p"), read(&large, "q")), (None, external.clone()));
+        let absent = |project_id| store.absent(&project(project_id), &[small, large]).unwrap();
+        assert_eq!((absent("p"), absent("q")), (vec![large], vec![small]));
+        assert_eq!(absent("none"), [small, large]);
         assert_eq!(store.blob(&small, Reader::Any).unwrap(), inline);
         assert_eq!(store.blob(&large, Reader::Any).unwrap(), external);
         assert_eq!(store.blob(&BlobHash::of(b"?"), Reader::Any).unwrap(), None);

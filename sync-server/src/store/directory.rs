@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lock                  held by the server that works here
+//! admin-token           the server's own admin token, unless the operator gives one
 //! uspark.db (-wal -shm) everything but large blobs
 //! blobs/ab/cdef…        one large blob each
 //! blobs/incoming/       uploads under way; emptied at start
@@ -21,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StoreError;
+
+/// The file that keeps the server's own admin token.
+pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 
 /// A data directory that this process, and no other, works on.
 #[derive(Debug, Clone)]
@@ -95,12 +99,22 @@ impl DataDirectory {
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join("uspark.db")
+        database_in(&self.path)
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
-        self.path.join("blobs")
+        blobs_in(&self.path)
     }
+}
+
+/// The database of a data directory.
+pub(super) fn database_in(directory: &Path) -> PathBuf {
+    directory.join("uspark.db")
+}
+
+/// The large blobs of a data directory.
+pub(super) fn blobs_in(directory: &Path) -> PathBuf {
+    directory.join("blobs")
 }
 
 /// Makes the names in a directory durable: a rename is lost by a power cut until then.

@@ -203,11 +203,13 @@ fn keep_file(root: &Path, temp: TempPath, path: &Path) -> io::Result<()> {
     sync_directory(root)
 }
 
-fn incoming(root: &Path) -> PathBuf {
+/// Where uploads are under way.
+pub(super) fn incoming(root: &Path) -> PathBuf {
     root.join("incoming")
 }
 
-fn path_of(root: &Path, hash: &BlobHash) -> PathBuf {
+/// The file of a blob.
+pub(super) fn path_of(root: &Path, hash: &BlobHash) -> PathBuf {
     let name = hash.to_string();
     let (directory, file) = name.split_at(2);
     root.join(directory).join(file)

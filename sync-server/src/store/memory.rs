@@ -313,6 +313,18 @@ impl Store for MemoryStore {
         Ok(self.state().blobs.get(hash).filter(|_| granted).cloned())
     }
 
+    fn absent(
+        &self,
+        project: &ProjectId,
+        hashes: &[BlobHash],
+    ) -> Result<Vec<BlobHash>, StoreError> {
+        let mut absent = hashes.to_vec();
+        self.of_project(project, |project| {
+            absent.retain(|hash| !project.blobs.contains(hash));
+        });
+        Ok(absent)
+    }
+
     fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
         Ok(self.state().tokens.get(id).cloned())
     }

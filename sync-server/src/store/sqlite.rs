@@ -11,9 +11,11 @@
     reason = "this module owns the database file"
 )]
 
+mod copy;
 mod log;
 mod reads;
 mod schema;
+mod snapshot;
 mod writes;
 
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ use super::{
     StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
+
+pub(super) use copy::copy;
+pub(super) use snapshot::{Seed, Snapshot};
 
 /// Connections that read: loads are short, and more would only contend for two to eight cores.
 const READERS: usize = 4;
@@ -157,6 +162,14 @@ impl Store for SqliteStore {
 
     fn blob(&self, hash: &BlobHash, reader: Reader<'_>) -> Result<Option<StoredBlob>, StoreError> {
         self.read(|db| reads::blob(db, hash, reader))
+    }
+
+    fn absent(
+        &self,
+        project: &ProjectId,
+        hashes: &[BlobHash],
+    ) -> Result<Vec<BlobHash>, StoreError> {
+        self.read(|db| reads::absent(db, project, hashes))
     }
 
     fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {

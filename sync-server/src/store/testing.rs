@@ -185,6 +185,14 @@ impl Store for TestStore {
         self.read(|store| store.blob(hash, reader))
     }
 
+    fn absent(
+        &self,
+        project: &ProjectId,
+        hashes: &[BlobHash],
+    ) -> Result<Vec<BlobHash>, StoreError> {
+        self.read(|store| store.absent(project, hashes))
+    }
+
     fn token(&self, id: &TokenId) -> Result<Option<TokenRecord>, StoreError> {
         self.read(|store| store.token(id))
     }

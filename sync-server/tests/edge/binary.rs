@@ -15,14 +15,15 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::Client;
 
-struct Program {
+/// The program, serving. It is killed when it is dropped.
+pub struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
 impl Program {
-    fn start(data: &Path, more: &[&str]) -> Self {
+    pub fn start(data: &Path, more: &[&str]) -> Self {
         let mut command = command(data);
         command
             .args(more)
@@ -43,7 +44,7 @@ impl Program {
         program
     }
 
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "{line:?}, then the end");
@@ -51,18 +52,18 @@ impl Program {
     }
 
     /// The token and where it is saved, as printed.
-    fn token(&mut self) -> (String, String) {
+    pub fn token(&mut self) -> (String, String) {
         let (token, path) = (self.line(), self.line());
         let token = token.strip_prefix("admin token: ").unwrap().to_owned();
         (token, path.strip_prefix("saved in ").unwrap().to_owned())
     }
 
-    fn client(&self, token: &str) -> Client {
+    pub fn client(&self, token: &str) -> Client {
         Client::new(self.address, Some(token))
     }
 
     /// Ends it, and gives how it ended, how long that took, and the rest of stdout, and stderr.
-    fn end(mut self, signal: Signal) -> (ExitStatus, Duration, String, String) {
+    pub fn end(mut self, signal: Signal) -> (ExitStatus, Duration, String, String) {
         let began = Instant::now();
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -85,7 +86,7 @@ impl Drop for Program {
     }
 }
 
-fn command(data: &Path) -> Command {
+pub fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sync-server"));
     command.arg("--data").arg(data);
     command

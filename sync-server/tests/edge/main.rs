@@ -13,6 +13,7 @@ mod client;
 mod files;
 mod limits;
 mod metrics;
+mod operating;
 mod problems;
 mod projects;
 mod socket;

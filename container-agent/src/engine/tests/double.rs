@@ -37,6 +37,8 @@ struct World {
     away: bool,
     read_only: bool,
     denied: bool,
+    /// Uploads that fail from here on.
+    refused_uploads: usize,
     seen: Seen,
 }
 
@@ -80,8 +82,35 @@ impl Double {
         world.sockets.clear();
     }
 
+    /// Loses a blob.
+    pub fn forget(&self, hash: &BlobHash) {
+        assert!(self.world().blobs.remove(hash).is_some());
+    }
+
+    /// Loses all edits of a text.
+    pub fn forget_edits(&self, path: &str) -> DocId {
+        let mut world = self.world();
+        let doc = world.doc(path);
+        world.texts.remove(&doc);
+        doc
+    }
+
+    /// Says something about the project to everybody.
+    pub fn tell(&self, text: &str) {
+        let mut world = self.world();
+        let sockets: Vec<u64> = world.sockets.keys().copied().collect();
+        for id in sockets {
+            world.send(id, PROJECT, CollabMessage::Stateless(text));
+        }
+    }
+
     pub fn set_read_only(&self) {
         self.world().read_only = true;
+    }
+
+    /// The next uploads fail, and may be tried again.
+    pub fn refuse_uploads(&self, many: usize) {
+        self.world().refused_uploads = many;
     }
 
     pub fn set_denied(&self) {
@@ -436,6 +465,10 @@ impl Server for Double {
             let mut world = self.world();
             if world.away {
                 return Err(BlobError::Passing("nobody is at home".into()));
+            }
+            if let Some(left) = world.refused_uploads.checked_sub(1) {
+                world.refused_uploads = left;
+                return Err(BlobError::Passing("the disk is full".into()));
             }
             world.seen.uploads.push(bytes.len() as u64);
             let hash = BlobHash::of(&bytes);

@@ -1,11 +1,11 @@
 //! From the store to memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use uspark_shared::id::{DocId, DocumentName, ProjectId};
+use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 use uspark_shared::replica::{ClientId, ProjectReplica};
 use uspark_shared::schema::Entry;
 use uspark_shared::seed::seed_update;
@@ -53,6 +53,7 @@ impl Owner {
         for (path, entry) in replica.entries() {
             tree.set(&path, entry);
         }
+        let absent = absent_blobs(&deps, &id, &tree).await?;
         let state = replica.state();
         let chains =
             Chains::of_state(&scan(&state).map_err(|error| Refusal::Malformed(error.to_string()))?);
@@ -86,6 +87,7 @@ impl Owner {
             loading: HashMap::new(),
             left_over,
             unknown: Vec::new(),
+            unseeded: HashMap::new(),
             used: Instant::now(),
             fetches: Arc::new(()),
             _counted: deps.metrics.project(),
@@ -97,7 +99,7 @@ impl Owner {
             tree,
         };
         owner.document.pending(owner.project.waiting_bytes());
-        owner.wait_for_absent_blobs();
+        owner.wait_for_absent_blobs(&absent);
         Ok(owner)
     }
 
@@ -160,13 +162,23 @@ impl Owner {
         }
     }
 
-    fn wait_for_absent_blobs(&mut self) {
+    fn wait_for_absent_blobs(&mut self, absent: &HashSet<BlobHash>) {
         let by_path: HashMap<_, _> = self
             .records
             .iter()
             .map(|(doc, memo)| (memo.path.clone(), doc.clone()))
             .collect();
         for (path, entry) in self.tree.iter() {
+            if let Entry::Blob { hash, .. } = entry
+                && absent.contains(hash)
+            {
+                let waiting = Waiting {
+                    hash: *hash,
+                    path: path.clone(),
+                    before: None,
+                };
+                self.waiting.entry(*hash).or_default().push(waiting);
+            }
             let known = entry
                 .doc()
                 .is_some_and(|doc| self.records.contains_key(doc));
@@ -193,11 +205,26 @@ impl Owner {
     }
 }
 
+/// Blobs that entries name as their content and that the project has not.
+async fn absent_blobs(
+    deps: &ProjectDeps,
+    id: &ProjectId,
+    tree: &Tree,
+) -> Result<HashSet<BlobHash>, Refusal> {
+    let named = tree.iter().filter_map(|(_, entry)| match entry {
+        Entry::Blob { hash, .. } => Some(*hash),
+        _ => None,
+    });
+    let (id, named) = (id.clone(), named.collect::<Vec<_>>());
+    let absent = store::read(&deps.store, move |store| store.absent(&id, &named)).await?;
+    Ok(absent.into_iter().collect())
+}
+
 async fn load_text(
     deps: &ProjectDeps,
     name: DocumentName,
     doc: &DocId,
-    seed: uspark_shared::id::BlobHash,
+    seed: BlobHash,
 ) -> Result<LoadedText, Refusal> {
     let stored = {
         let name = name.clone();
@@ -232,7 +259,7 @@ async fn load_text(
 }
 
 /// A fresh author for this process' edits of one document.
-fn random_client() -> ClientId {
+pub(super) fn random_client() -> ClientId {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     ClientId::from_random(bytes)

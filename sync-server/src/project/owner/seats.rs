@@ -81,6 +81,17 @@ impl Rooms {
             .get_mut(&seat)
     }
 
+    /// Who gets every text's updates.
+    pub fn followers(&self) -> &[SeatId] {
+        &self.followers
+    }
+
+    /// Whether a follower missed updates of the project's document, and may have missed more.
+    pub fn lags(&self, follower: SeatId) -> bool {
+        let seat = self.seat(follower);
+        seat.is_some_and(|seat| seat.outbox.lags(follower, &self.name))
+    }
+
     /// Whether anybody has a text open.
     pub fn has_seats(&self, doc: &DocId) -> bool {
         let room = self.rooms.get(&Some(doc.clone()));
@@ -285,9 +296,10 @@ impl Drop for Rooms {
 
 impl Owner {
     pub(super) fn join(&mut self, seat: Seat, document: Option<DocId>, reply: Reply<()>) {
-        if let Some(doc) = &document
-            && !self.records.contains_key(doc)
-        {
+        let unknown = document.as_ref();
+        let unknown = unknown.filter(|doc| !self.records.contains_key(*doc));
+        let is_awaited = seat.may_write && unknown.is_some_and(|doc| self.awaits_text(doc));
+        if let (Some(doc), false) = (unknown, is_awaited) {
             // An entry and the socket of its document race.
             let until = Instant::now() + self.deps.timing.unknown_document;
             let doc = doc.clone();
@@ -302,7 +314,11 @@ impl Owner {
             ));
             return;
         }
-        let Some(state_vector) = self.state_vector(&document) else {
+        let state_vector = match is_awaited {
+            true => Some(Bytes::from_static(&NOTHING)),
+            false => self.state_vector(&document),
+        };
+        let Some(state_vector) = state_vector else {
             let _ = reply.send(Err(Refusal::NotFound("document")));
             return;
         };
@@ -447,6 +463,7 @@ impl Owner {
         let Some(seat) = self.rooms.seat(id).cloned() else {
             return;
         };
+        self.ask_follower(id);
         let following = r#"{"following":"texts"}"#.to_owned();
         self.settle_all(crate::ack::Ack::new(move |stored| {
             if stored {

@@ -31,7 +31,8 @@ impl Owner {
         });
         let unknown = self.unknown.iter().map(|(until, ..)| *until);
         let sweep = Instant::now() + SWEEP.min(timing.unload_project);
-        settle.chain(unknown).fold(sweep, Instant::min)
+        let waits = unknown.chain(self.unseeded_until());
+        settle.chain(waits).fold(sweep, Instant::min)
     }
 
     /// Does what is due. `is_idle`: no command waits.
@@ -58,6 +59,7 @@ impl Owner {
         writes.extend(self.log.compact(&self.project, at));
         self.submit(writes, Ack::nobody());
         self.refuse_unknown(now);
+        self.refuse_unseeded(now);
         self.rooms.expire_awareness(now);
         let is_over = is_idle
             && self.rooms.is_empty()
@@ -103,7 +105,8 @@ impl Owner {
         let doc_seq = text.log.last_seq();
         let bytes = Bytes::from(text.replica.text());
         let hash = BlobHash::of(&bytes);
-        if hash == memo.content() {
+        // A text that came back without its seed may be what that was.
+        if hash == memo.content() && !self.waiting.contains_key(&hash) {
             return;
         }
         let version = SettledVersion {
@@ -114,6 +117,7 @@ impl Owner {
         let is_text = as_grown_text(&bytes).is_some();
         // Whoever asks before it is durable is answered after.
         self.deps.facts.learn(&self.id, hash, &bytes);
+        self.blob_was_made(hash);
         writes.push(Write::PutBlob {
             project: self.id.clone(),
             hash,
@@ -204,6 +208,7 @@ impl Owner {
         for (_, doc, command) in now {
             self.load_text(doc, command);
         }
+        self.seeded(doc);
     }
 
     /// Ends the loop from within.

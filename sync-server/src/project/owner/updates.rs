@@ -8,6 +8,7 @@ use uspark_shared::replica::{ProjectApplied, ProjectEdit, ReplicaError};
 use uspark_shared::schema::{Entry, TextVersion};
 use uspark_shared::update::scan;
 
+use super::lacking::Lacking;
 use super::{Owner, TextMemo};
 use crate::ack::Ack;
 use crate::project::chain::Chains;
@@ -213,6 +214,7 @@ impl Owner {
             review.changes(&applied.files);
             review.losers(losers);
         });
+        let mut lacking = Lacking::default();
         for change in &applied.texts {
             let truth = change.key.parse::<DocId>().ok().and_then(|doc| {
                 let settled = self.records.get(&doc)?.settled?;
@@ -223,6 +225,12 @@ impl Owner {
                 (after, truth) => after.is_none() && truth.is_none(),
             };
             if !is_true {
+                // Another server settled what this one has not: somebody may have it.
+                let known = change.key.parse::<DocId>().ok();
+                let known = known.filter(|doc| self.records.contains_key(doc));
+                if let (Some(doc), true) = (known, change.after.is_some()) {
+                    lacking.text(doc);
+                }
                 let reason = "`texts` is the server's; set back to what is settled".to_owned();
                 repairs.reports.push(Report {
                     path: change.key.clone(),
@@ -234,6 +242,7 @@ impl Owner {
                 });
             }
         }
+        self.ask_followers(&lacking);
         self.carry_out(repairs, author, writes, ack)
     }
 
@@ -284,9 +293,13 @@ impl Owner {
             self.remember(&change.doc, writes);
             self.join_unknown(&change.doc);
         }
+        let mut lacking = Lacking::default();
         for wait in waiting {
+            self.note_lacking(&wait, &mut lacking);
             self.waiting.entry(wait.hash).or_default().push(wait);
         }
+        self.ask_followers(&lacking);
+        self.join_awaited(&lacking);
         self.edit_project(&edits, None, writes);
         for bridge in bridges {
             self.bridge(bridge, author, ack.clone());

@@ -159,7 +159,10 @@ async fn a_foreign_blob_is_as_good_as_absent() {
         .await
         .unwrap();
     assert_eq!(server.files().await.len(), 0);
-    assert!(server.try_person(Some("d"), true).await.is_err());
+    // Who may write may bring the text, and is told nothing of it.
+    let mut person = server.person(Some("d")).await;
+    person.is_told("refused 4404").await;
+    assert_eq!(person.text.text(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

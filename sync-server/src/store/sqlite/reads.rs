@@ -121,6 +121,25 @@ pub(super) fn blob(
     .optional()
 }
 
+pub(super) fn absent(
+    db: &Connection,
+    project: &ProjectId,
+    hashes: &[BlobHash],
+) -> rusqlite::Result<Vec<BlobHash>> {
+    let mut is_there = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM blobs JOIN grants ON blob = key
+                        WHERE hash = ?1 AND project = ?2)",
+    )?;
+    let mut absent = Vec::new();
+    for hash in hashes {
+        let there = is_there.query_row(params![hash.as_bytes(), project.as_str()], |row| {
+            row.get::<_, bool>(0)
+        })?;
+        absent.extend((!there).then_some(*hash));
+    }
+    Ok(absent)
+}
+
 const TOKEN: &str =
     "SELECT id, project, access, digest, name, created_at, expires_at, revoked_at FROM tokens";
 

@@ -162,26 +162,39 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
             detail: "no write access".into(),
         });
     }
+    known_format(&db, path)?;
+    set_up_writer(&db)
+        .and_then(|()| give_epoch(&db))
+        .map_err(failed)?;
+    Ok(db)
+}
+
+/// Checks that the database is one of ours, in a format that this server knows.
+pub(super) fn known_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let place = path.display().to_string();
     let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    match version.map_err(failed)? {
-        FORMAT => {}
-        found if found > FORMAT => {
-            return Err(StoreError::Newer {
-                place: place(),
-                found,
-                known: FORMAT,
-            });
-        }
+    match version.map_err(|error| store_error(path, &error))? {
+        FORMAT => Ok(()),
+        found if found > FORMAT => Err(StoreError::Newer {
+            place,
+            found,
+            known: FORMAT,
+        }),
         _ => {
             let detail = "the database holds no format version".into();
-            return Err(StoreError::Corrupt {
-                place: place(),
-                detail,
-            });
+            Err(StoreError::Corrupt { place, detail })
         }
     }
-    set_up_writer(&db).map_err(failed)?;
-    Ok(db)
+}
+
+/// Draws an epoch for a database that has none: a copy goes another way than what it was copied from,
+/// and two copies go two ways.
+pub(super) fn give_epoch(db: &Connection) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE server SET epoch = ?1 WHERE epoch = ''",
+        [random_epoch()],
+    )?;
+    Ok(())
 }
 
 fn set_up_writer(db: &Connection) -> rusqlite::Result<()> {
