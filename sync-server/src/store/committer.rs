@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Outcome, Refused, Store, StoreError, Write};
+use super::{News, Outcome, Refused, Store, StoreError, Write};
 
 /// Memory that queued groups may hold, in KiB: two of the largest updates that are accepted.
 const QUEUE_KIB: usize = 128 << 10;
@@ -51,6 +51,7 @@ pub struct Committer {
     /// waits.
     room: Arc<Semaphore>,
     last_error: Arc<Mutex<Option<Arc<StoreError>>>>,
+    news: News,
 }
 
 enum Command {
@@ -69,11 +70,12 @@ impl Committer {
     /// Starts the thread.
     pub fn start(store: Arc<dyn Store>) -> Self {
         let (commands, queue) = mpsc::channel();
-        let last_error = Arc::default();
+        let (last_error, news) = (Arc::default(), News::default());
         let worker = Worker {
             store,
             queue,
             last_error: Arc::clone(&last_error),
+            news: news.clone(),
         };
         std::thread::Builder::new()
             .name("committer".into())
@@ -83,7 +85,13 @@ impl Committer {
             commands,
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             last_error,
+            news,
         }
+    }
+
+    /// Where to hear of events that have become durable.
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     /// Queues a group now, and answers when it is durable.
@@ -162,6 +170,7 @@ struct Worker {
     store: Arc<dyn Store>,
     queue: Receiver<Command>,
     last_error: Arc<Mutex<Option<Arc<StoreError>>>>,
+    news: News,
 }
 
 impl Worker {
@@ -208,7 +217,7 @@ impl Worker {
             .into_iter()
             .map(|group| (group.writes, (group.answer, group.room)))
             .unzip();
-        let results = match self.attempt(&batch) {
+        let results: Vec<_> = match self.attempt(&batch) {
             // One group that does not fit must not fail the small ones beside it.
             Err(error) if batch.len() > 1 && matches!(*error, StoreError::Full { .. }) => {
                 let alone = batch.chunks(1).map(|group| self.attempt(group));
@@ -216,6 +225,9 @@ impl Worker {
             }
             result => each(batch.len(), result),
         };
+        let durable = batch.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let events = durable.flat_map(|(group, _)| group.iter().filter_map(Write::events_of));
+        events.for_each(|project| self.news.tell(project));
         drop(batch);
         for ((answer, room), result) in answers.into_iter().zip(results) {
             drop(room);

@@ -11,6 +11,7 @@
     reason = "this module owns the database file"
 )]
 
+mod events;
 mod log;
 mod reads;
 mod schema;
@@ -24,8 +25,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, DataDirectory, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion, Store,
-    StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, DataDirectory, EventPage, OriginSpan, Outcome, ProjectRecord, Reader,
+    SettledVersion, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
 
@@ -169,6 +170,15 @@ impl Store for SqliteStore {
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         self.read(|db| reads::audit(db, after, limit))
+    }
+
+    fn events(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<EventPage>, StoreError> {
+        self.read(|db| events::page(db, project, after, limit))
     }
 }
 
