@@ -25,6 +25,7 @@ SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on
 const UPDATE_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const BLOB_RANGE: RangeInclusive<u64> = 4 << 20..=1 << 40;
 const OUTBOX_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
+const EVENTS_RANGE: RangeInclusive<u64> = 1..=100_000_000;
 
 /// How a server is started.
 ///
@@ -87,6 +88,11 @@ pub struct Limits {
     #[arg(default_value_t = Limits::default().outbox_bytes)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(OUTBOX_RANGE))]
     pub outbox_bytes: usize,
+    /// Events that are kept of each project; a client that lags further behind is told so
+    #[arg(long, env = "USPARK_KEPT_EVENTS", value_name = "EVENTS")]
+    #[arg(default_value_t = Limits::default().kept_events)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(EVENTS_RANGE))]
+    pub kept_events: u64,
 }
 
 impl Config {
@@ -111,6 +117,8 @@ impl Default for Limits {
             max_blob_bytes: 5 << 30,
             // A few thousand keystrokes, or a page of a large text.
             outbox_bytes: 4 << 20,
+            // Some days of work: about 300 bytes each, lines of a run as long as they are.
+            kept_events: 100_000,
         }
     }
 }
@@ -166,6 +174,13 @@ mod tests {
             let most = u64::MAX.to_string();
             assert!(Config::try_parse_from(["sync-server", flag, &most]).is_err());
         }
+    }
+
+    #[test]
+    fn some_event_is_always_kept() {
+        let parsed = |kept| Config::try_parse_from(["sync-server", "--kept-events", kept]);
+        assert!(parsed("0").is_err());
+        assert_eq!(parsed("1").unwrap().limits.kept_events, 1);
     }
 
     #[test]

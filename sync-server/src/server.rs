@@ -149,6 +149,7 @@ impl AppState {
             blobs: blobs.clone(),
             clock: config.clock,
             timing: config.timing,
+            kept_events: config.limits.kept_events,
             tasks: tasks.clone(),
         });
         Self {

@@ -77,6 +77,9 @@ impl Log {
     }
 }
 
+/// Authors of one settled version that are named.
+const AUTHORS: usize = 8;
+
 /// A text document in memory.
 pub struct LiveText {
     /// The text.
@@ -87,6 +90,8 @@ pub struct LiveText {
     pub seed: Option<Bytes>,
     /// Since when there are edits that are not settled.
     pub unsettled: Option<Unsettled>,
+    /// Who made these edits, the last one at the end.
+    pub authors: Vec<Origin>,
     /// When it was last of use.
     pub used: Instant,
 }
@@ -107,13 +112,16 @@ pub struct LoadedText {
     replica: TextReplica,
     log: Log,
     seed: Option<Bytes>,
+    author: Option<Origin>,
 }
 
 impl LoadedText {
-    /// Builds the replica of what was stored, or of the seed if nothing was.
+    /// Builds the replica of what was stored, or of the seed if nothing was. `author` made the last
+    /// update.
     pub fn build(
         name: DocumentName,
         stored: &StoredDocument,
+        author: Option<Origin>,
         seed: Option<Vec<u8>>,
         client: ClientId,
     ) -> Result<Self, ReplicaError> {
@@ -130,12 +138,18 @@ impl LoadedText {
             replica,
             log: Log::after(name, stored),
             seed: seed.map(Bytes::from),
+            author,
         })
     }
 
     /// Takes it into use. `settled` is the content that is known to be settled.
     pub fn live(self, settled: &BlobHash, now: Instant, at: u64) -> LiveText {
-        let Self { replica, log, seed } = self;
+        let Self {
+            replica,
+            log,
+            seed,
+            author,
+        } = self;
         // Edits that were stored but not settled before a restart.
         let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
         let unsettled = differs.then_some(Unsettled {
@@ -148,14 +162,24 @@ impl LoadedText {
             log,
             seed,
             unsettled,
+            authors: author.into_iter().filter(|_| differs).collect(),
             used: now,
         }
     }
 }
 
 impl LiveText {
-    /// Notes an edit.
-    pub fn edited(&mut self, now: Instant, at: u64) {
+    /// Notes an edit; `author` is `None` for the server.
+    pub fn edited(&mut self, now: Instant, at: u64, author: Option<Origin>) {
+        if let Some(author) = author
+            && self.authors.last() != Some(&author)
+        {
+            self.authors.retain(|other| *other != author);
+            if self.authors.len() == AUTHORS {
+                self.authors.remove(0);
+            }
+            self.authors.push(author);
+        }
         let first = self.unsettled.map_or(now, |unsettled| unsettled.first);
         self.unsettled = Some(Unsettled {
             first,

@@ -85,6 +85,7 @@ impl TestServer {
             blobs: blobs.clone(),
             clock: system_clock,
             timing,
+            kept_events: 1_000,
             tasks: tasks.clone(),
         });
         let state = AppState {
