@@ -15,19 +15,24 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::Client;
 
-struct Program {
+pub struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
 impl Program {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        let mut command = command(data);
-        command
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    pub fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_by(command(data).args(more))
+    }
+
+    /// One that may say much that nobody reads.
+    pub fn quiet(data: &Path) -> Self {
+        Self::start_by(command(data).env("USPARK_LOG", "error"))
+    }
+
+    fn start_by(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut program = Self {
@@ -51,18 +56,18 @@ impl Program {
     }
 
     /// The token and where it is saved, as printed.
-    fn token(&mut self) -> (String, String) {
+    pub fn token(&mut self) -> (String, String) {
         let (token, path) = (self.line(), self.line());
         let token = token.strip_prefix("admin token: ").unwrap().to_owned();
         (token, path.strip_prefix("saved in ").unwrap().to_owned())
     }
 
-    fn client(&self, token: &str) -> Client {
+    pub fn client(&self, token: &str) -> Client {
         Client::new(self.address, Some(token))
     }
 
     /// Ends it, and gives how it ended, how long that took, and the rest of stdout, and stderr.
-    fn end(mut self, signal: Signal) -> (ExitStatus, Duration, String, String) {
+    pub fn end(mut self, signal: Signal) -> (ExitStatus, Duration, String, String) {
         let began = Instant::now();
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         let (mut stdout, mut stderr) = (String::new(), String::new());

@@ -31,7 +31,6 @@ async fn an_address_or_a_method_that_is_not_there_is_a_problem_too() {
         "/api/nothing",
         "/metrics",
         "/api/projects/p/pack",
-        "/api/projects/p/events",
     ] {
         for client in [&admin, &server.without_token()] {
             client.get(path).send().await.problem(404);
