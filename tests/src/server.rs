@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use anyhow::{Context, ensure};
@@ -196,6 +197,52 @@ impl Project {
             reply.text()
         );
         Ok(reply.json()["files"].take())
+    }
+
+    /// Every event of the project until now, as curl follows them.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("mark-{}", MARKS.fetch_add(1, Ordering::Relaxed));
+        // A run of its own, whose line is the last event.
+        let call = self.curl(&format!("/events?run={mark}&from=1"));
+        call.method("POST").body("the end").expect(200);
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--no-buffer", "--header"])
+            .arg(format!("authorization: Bearer {}", self.token))
+            .arg(format!("{}/api/projects/{}/events", self.url, self.id));
+        let following = Running::start(&mut curl);
+        let said = eventually(SOON, || {
+            let said = following.stdout();
+            ensure!(
+                said.contains(&mark) && said.ends_with("\n\n"),
+                "curl: {said}"
+            );
+            Ok(said)
+        });
+        let events = said.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events = events.map(|data| serde_json::from_str(data).expect("an event is JSON"));
+        let is_mark = |event: &Value| {
+            event["run"]
+                .as_str()
+                .is_some_and(|run| run.starts_with("mark-"))
+        };
+        events.filter(|event| !is_mark(event)).collect()
+    }
+
+    /// The lines of runs among the events.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<String> {
+        let events = self.events();
+        let lines = events.iter().filter(|event| event["what"] == "line");
+        lines
+            .map(|event| {
+                event["text"]
+                    .as_str()
+                    .expect("a line has a text")
+                    .to_owned()
+            })
+            .collect()
     }
 
     /// The name of the text document of a file, as a client opens it: `{project}/{doc}`.
