@@ -16,7 +16,8 @@
 //! not set ([`PutResult::Linked`]).
 //!
 //! Known limits. A process that holds the file open for writing makes us wait ([`PutResult::Busy`]);
-//! one that opens it in the microseconds around the exchange is waited for, [`PATIENCE`] long. Where
+//! one that opens it in the microseconds around the exchange is waited for, [`PATIENCE`] long; what one
+//! writes that was slower still is kept beside the file ([`Root::discard_as_seen`]). Where
 //! the file system cannot exchange names the old file is linked aside first, which protects against
 //! writers into it but not against one that renames another file over it in the same instant.
 
@@ -97,6 +98,8 @@ pub enum PutResult {
         displaced: Displaced,
         /// That has other names (hard links), and keeps them.
         linked: bool,
+        /// For [`Root::discard_as_seen`].
+        left: Fingerprint,
     },
     /// It has other names (hard links), so that their mode would be set as well. Nothing was changed.
     Linked,
@@ -120,8 +123,8 @@ pub enum Displaced {
 /// What became of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakeResult {
-    /// It is gone from its path. What it was is under the temporary name.
-    Taken,
+    /// It is gone from its path. What it was is under the temporary name: for [`Root::discard_as_seen`].
+    Taken(Fingerprint),
     /// Something else is there than was expected. Nothing was changed.
     Changed,
     /// Somebody is writing it. Nothing was changed.
@@ -210,7 +213,8 @@ impl Root {
         }
         let displaced = displaced(&parent, temp.as_str(), expected).map_err(error)?;
         if displaced == Displaced::AsExpected {
-            return Ok(TakeResult::Taken);
+            let (_, left) = left(&parent, temp).map_err(error)?;
+            return Ok(TakeResult::Taken(left));
         }
         // Somebody wrote it meanwhile. If yet another file has its name by now, both are kept.
         let flags = RenameFlags::NOREPLACE;
@@ -233,6 +237,37 @@ impl Root {
         for name in [temp.as_str(), &temp.part()] {
             // What stays has a name that nobody syncs.
             let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+        }
+    }
+
+    /// Removes what a change displaced, unless it was written since: whoever had begun to open it when
+    /// it lost its name writes it now. Then it gets a name of its own, which is given.
+    pub fn discard_as_seen(
+        &self,
+        path: &FilePath,
+        temp: &TempName,
+        seen: &Fingerprint,
+    ) -> Result<Option<FilePath>, DiskError> {
+        let late = || -> Result<Option<FilePath>, Errno> {
+            let parent = self.parent(path)?;
+            let deadline = Instant::now() + PATIENCE;
+            while is_written(&parent, temp.as_str()) && Instant::now() < deadline {
+                std::thread::sleep(PATIENCE_STEP);
+            }
+            let (stat, now) = left(&parent, temp)?;
+            // What has another name is not lost, whatever it is.
+            if stat.st_nlink > 1 || *seen == now {
+                rustix::fs::unlinkat(&parent, temp.as_str(), AtFlags::empty())?;
+                return Ok(None);
+            }
+            let kept = path.conflict("disk", now_ms());
+            let flags = RenameFlags::NOREPLACE;
+            rename(&parent, temp.as_str(), kept.name(), flags)?;
+            Ok(Some(kept))
+        };
+        match late() {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            late => late.map_err(|source| DiskError::new("discard what was", path, source)),
         }
     }
 
@@ -400,11 +435,12 @@ impl Root {
         }
         let print = Fingerprint::lasting(&stat()?);
         let displaced = displaced(parent, temp, &put.expected)?;
-        let old = rustix::fs::statat(parent, temp, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (old, left) = left(parent, &put.temp)?;
         Ok(PutResult::Swapped {
             print,
             displaced,
             linked: old.st_nlink > 1,
+            left,
         })
     }
 }
@@ -427,9 +463,9 @@ fn is_expected(parent: &OwnedFd, name: &str, expected: &Expected) -> Result<Comp
     };
     Ok(match expected {
         Expected::File(print, _) if is(print, FileType::RegularFile) => {
-            match open_to_read(parent, name) {
-                Ok(file) if writers(file.as_fd()) == Writers::Some => Compared::Busy,
-                _ => Compared::Equal,
+            match is_written(parent, name) {
+                true => Compared::Busy,
+                false => Compared::Equal,
             }
         }
         Expected::Link(print, _) if is(print, FileType::Symlink) => Compared::Equal,
@@ -473,6 +509,19 @@ fn displaced(parent: &OwnedFd, temp: &str, expected: &Expected) -> Result<Displa
         }
         _ => Ok(Displaced::Other),
     }
+}
+
+/// What is under a temporary name. Only a write changes this fingerprint, not a link that comes or goes.
+fn left(parent: &OwnedFd, temp: &TempName) -> Result<(Stat, Fingerprint), Errno> {
+    let stat = rustix::fs::statat(parent, temp.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    let mut print = Fingerprint::exact(&stat);
+    print.ctime_ns = 0;
+    Ok((stat, print))
+}
+
+/// Whether somebody has a file open for writing.
+fn is_written(parent: &OwnedFd, name: &str) -> bool {
+    open_to_read(parent, name).is_ok_and(|file| writers(file.as_fd()) == Writers::Some)
 }
 
 fn open_to_read(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {

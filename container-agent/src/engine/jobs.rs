@@ -88,10 +88,11 @@ pub(super) enum DiskJob {
     KeepBase { path: FilePath, hash: BlobHash },
     /// Remove what a killed session had not even finished writing.
     Sweep(FilePath),
-    /// Remove what a change displaced, if anything, then directories that have become empty.
+    /// Remove what a change displaced, if anything, as it was seen then; then directories that have
+    /// become empty.
     Discard {
         path: FilePath,
-        temp: Option<TempName>,
+        left: Option<(TempName, Fingerprint)>,
         prune: Vec<FilePath>,
     },
     /// Give what a change displaced a name.
@@ -357,9 +358,12 @@ impl DiskJob {
                 let result = keep_base(tools, &path, hash).map(|text| text.is_some());
                 Done::BaseKept(path, result)
             }
-            Self::Discard { path, temp, prune } => {
-                if let Some(temp) = temp {
-                    root.discard(&path, &temp);
+            Self::Discard { path, left, prune } => {
+                let late = left.map(|(temp, seen)| root.discard_as_seen(&path, &temp, &seen));
+                match late {
+                    None | Some(Ok(None)) => {}
+                    Some(Ok(Some(kept))) => return Done::Kept(path, kept, Ok(true)),
+                    Some(Err(error)) => return Done::Kept(path.clone(), path, Err(error)),
                 }
                 for directory in prune {
                     if !matches!(root.remove_dir(&directory), Ok(true)) {

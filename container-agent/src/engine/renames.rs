@@ -224,7 +224,7 @@ impl Engine {
         self.busy(from);
         self.jobs.disk(DiskJob::Discard {
             path: from.clone(),
-            temp: None,
+            left: None,
             prune: self.unused_above(from),
         });
     }

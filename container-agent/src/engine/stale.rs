@@ -21,15 +21,15 @@ pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
         .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
 }
 
-/// How many lines one of two texts has and the other has not, wherever they are; then how many words:
-/// of a line that both changed the lines tell nothing.
+/// How many words one of two texts has and the other has not, wherever they are; then how many lines.
+/// Of a line that both changed the line itself tells nothing.
 pub(super) fn apart(one: &str, other: &str) -> (usize, usize) {
     fn sum(counts: HashMap<&str, [usize; 2]>) -> usize {
         let differences = counts.values().map(|[one, other]| one.abs_diff(*other));
         differences.sum()
     }
     let texts = [one, other];
-    (sum(count(texts, str::lines)), sum(count(texts, words)))
+    (sum(count(texts, words)), sum(count(texts, str::lines)))
 }
 
 /// Decides by whole lines: none where a line was changed further, or is too common.
@@ -124,7 +124,8 @@ fn letters_tell(before: &str, after: &str, now: &str) -> bool {
         return true;
     }
     // The cheapest edits may borrow letters from one another: what was brought tells more.
-    let brought = change.iter().map(|edit| edit.insert.trim());
+    let brought = change.iter().flat_map(|edit| edit.insert.lines());
+    let brought = brought.map(str::trim);
     let mut telling = brought.filter(|text| utf16_len(text) >= TELLING).peekable();
     let absent = |text: &str| now.matches(text).count() <= before.matches(text).count();
     from_before < from_after && telling.peek().is_some() && telling.all(absent)
@@ -176,9 +177,28 @@ mod tests {
 
     #[test]
     fn of_two_versions_the_one_without_the_words_is_nearer() {
-        let (read, since) = ("one;\ntwo;\n", "one;\ntwo; person;\n");
-        let wrote = "one; program-3;\ntwo; program-4;\n";
-        assert!(apart(read, wrote) < apart(since, wrote));
+        for (nearer, other, wrote) in [
+            (
+                "one;\ntwo;\n",
+                "one;\ntwo; person;\n",
+                "one; new;\ntwo; newer;\n",
+            ),
+            // Further by lines.
+            (
+                "one;\nfirst; second;\n",
+                "one;\n",
+                "one;\nfirst; second; third;\n",
+            ),
+        ] {
+            assert!(apart(nearer, wrote) < apart(other, wrote), "{wrote}");
+        }
+    }
+
+    #[test]
+    fn who_goes_on_in_a_line_that_was_brought_has_seen_it() {
+        let (before, after) = ("a\nb\n", "a brought;\nalso; here;\nhis; own;\nb\n");
+        let now = "a\nmine; my own;\nhis; own; and mine;\nb\n";
+        assert!(!takes_back(before, after, now));
     }
 
     #[test]

@@ -552,94 +552,112 @@ mod tests {
         }
     }
 
-    /// People type, programs write what they read a moment ago, updates are late: what is written to disk is what the
-    /// shadow has then, and no line is lost or doubled.
     #[test]
     fn no_line_is_lost_or_doubled_whoever_writes_what_they_read_before() {
         for seed in 0..200 {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let text: String = (0..6).map(|n| format!("line {n}\n")).collect();
-            let mut agent = seeded(1, &text);
-            let mut people = [seeded(2, &text), seeded(3, &text)];
-            // What the server has sent on, and how far each has got: the agent, then the people.
-            let mut log: Vec<(usize, Vec<u8>)> = Vec::new();
-            let mut at = [0; 3];
-            let (mut disk, mut read) = (text.clone(), text.clone());
-            let (mut begun, mut fresh, mut tokens) = (None::<Snapshot>, 10_u8, 0);
-            for _ in 0..60 {
-                match random.u8(..10) {
-                    0..3 => {
-                        let who = random.usize(..2);
-                        tokens += 1;
-                        let person = &mut people[who];
-                        let now = person.live.text();
-                        let update = person.wrote(&inserted(&now, tokens, &mut random));
-                        person.catch_up().unwrap();
-                        log.push((who + 1, update));
-                    }
-                    3..6 => {
-                        let who = random.usize(..3);
-                        if let Some((author, update)) = log.get(at[who]) {
-                            at[who] += 1;
-                            if *author != who {
-                                let replica = match who {
-                                    0 => &mut agent,
-                                    who => &mut people[who - 1],
-                                };
-                                assert!(!replica.receive(update).unwrap());
-                                if who > 0 {
-                                    replica.catch_up().unwrap();
-                                }
+            writers_and_people(seed, line, insert_line);
+        }
+    }
+
+    #[test]
+    fn no_word_is_lost_or_doubled_whoever_writes_what_they_read_before() {
+        for seed in 0..200 {
+            writers_and_people(seed, word, insert_word);
+        }
+    }
+
+    /// People type, programs write what they read a moment ago, updates are late: what is written to disk is what the
+    /// shadow has then, and nothing of what `insert` put in is lost or doubled.
+    fn writers_and_people(
+        seed: u64,
+        name: fn(usize) -> String,
+        insert: fn(&str, usize, &mut fastrand::Rng) -> String,
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let text: String = (0..6).map(|n| format!("line {n}\n")).collect();
+        let mut agent = seeded(1, &text);
+        let mut people = [seeded(2, &text), seeded(3, &text)];
+        // What the server has sent on, and how far each has got: the agent, then the people.
+        let mut log: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut at = [0; 3];
+        let (mut disk, mut read) = (text.clone(), text.clone());
+        let (mut begun, mut fresh, mut tokens) = (None::<Snapshot>, 10_u8, 0);
+        for _ in 0..60 {
+            match random.u8(..10) {
+                0..3 => {
+                    let who = random.usize(..2);
+                    tokens += 1;
+                    let person = &mut people[who];
+                    let now = person.live.text();
+                    let update = person.wrote(&insert(&now, tokens, &mut random));
+                    person.catch_up().unwrap();
+                    log.push((who + 1, update));
+                }
+                3..6 => {
+                    let who = random.usize(..3);
+                    if let Some((author, update)) = log.get(at[who]) {
+                        at[who] += 1;
+                        if *author != who {
+                            let replica = match who {
+                                0 => &mut agent,
+                                who => &mut people[who - 1],
+                            };
+                            assert!(!replica.receive(update).unwrap());
+                            if who > 0 {
+                                replica.catch_up().unwrap();
                             }
                         }
                     }
-                    6 => read = disk.clone(),
-                    7 if begun.is_none() => begun = agent.snapshot().unwrap(),
-                    8 => {
-                        if let Some(snapshot) = begun.take() {
-                            fresh += 1;
-                            // Somebody may have written what is displaced.
-                            if random.bool() {
-                                tokens += 1;
-                                let bytes = inserted(&read, tokens, &mut random);
-                                let update = agent.edit_of_displaced(&bytes, client(fresh), NOW);
-                                log.extend(update.unwrap().map(|update| (0, update)));
-                                read = bytes;
-                            }
-                            disk.clone_from(&snapshot.text);
-                            agent
-                                .follow(&snapshot.update, snapshot.version, NOW)
-                                .unwrap();
-                            assert_eq!(agent.shadow.text(), disk, "seed {seed}");
-                        }
-                    }
-                    _ if begun.is_none() => {
-                        tokens += 1;
+                }
+                6 => read = disk.clone(),
+                7 if begun.is_none() => begun = agent.snapshot().unwrap(),
+                8 => {
+                    if let Some(snapshot) = begun.take() {
                         fresh += 1;
-                        disk = inserted(&read, tokens, &mut random);
-                        read.clone_from(&disk);
-                        let edited = agent.edit(found(&disk, Writer::Unknown), client(fresh), NOW);
-                        match edited.unwrap() {
-                            Edited::Here(update) | Edited::Elsewhere(Some(update)) => {
-                                log.push((0, update));
-                            }
-                            _ => {}
+                        // Somebody may have written what is displaced.
+                        if random.bool() {
+                            tokens += 1;
+                            let bytes = insert(&read, tokens, &mut random);
+                            let update = agent.edit_of_displaced(&bytes, client(fresh), NOW);
+                            log.extend(update.unwrap().map(|update| (0, update)));
+                            read = bytes;
                         }
+                        disk.clone_from(&snapshot.text);
+                        agent
+                            .follow(&snapshot.update, snapshot.version, NOW)
+                            .unwrap();
                         assert_eq!(agent.shadow.text(), disk, "seed {seed}");
                     }
-                    _ => {}
                 }
-            }
-            for (author, update) in &log[at[0]..] {
-                if *author != 0 {
-                    agent.receive(update).unwrap();
+                _ if begun.is_none() => {
+                    fresh += 1;
+                    // Several times before anybody looks.
+                    for _ in 0..random.usize(1..4) {
+                        tokens += 1;
+                        disk = insert(&read, tokens, &mut random);
+                        read.clone_from(&disk);
+                    }
+                    let edited = agent.edit(found(&disk, Writer::Unknown), client(fresh), NOW);
+                    match edited.unwrap() {
+                        Edited::Here(update) | Edited::Elsewhere(Some(update)) => {
+                            log.push((0, update));
+                        }
+                        _ => {}
+                    }
+                    assert_eq!(agent.shadow.text(), disk, "seed {seed}");
                 }
+                _ => {}
             }
-            let text = agent.live.text();
-            for token in 1..=tokens {
-                let count = text.matches(&(line(token) + "\n")).count();
-                assert_eq!(count, 1, "<{token}> in seed {seed}:\n{text}");
+        }
+        for (author, update) in &log[at[0]..] {
+            if *author != 0 {
+                agent.receive(update).unwrap();
             }
+        }
+        let text = agent.live.text();
+        for token in 1..=tokens {
+            let count = text.matches(&name(token)).count();
+            assert_eq!(count, 1, "<{token}> in seed {seed}:\n{text}");
         }
     }
 
@@ -648,8 +666,21 @@ mod tests {
         format!("<{:08x}>", (token as u32).wrapping_mul(0x9e37_79b1))
     }
 
+    /// A word that is like no other.
+    fn word(token: usize) -> String {
+        line(token).replace('>', ";")
+    }
+
+    /// A text with one more word, behind a line or on a line of its own.
+    fn insert_word(text: &str, token: usize, random: &mut fastrand::Rng) -> String {
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let end = *random.choice(&ends).unwrap();
+        let between = random.choice([" ", "\n"]).unwrap();
+        format!("{}{between}{}{}", &text[..end], word(token), &text[end..])
+    }
+
     /// A text with one more line somewhere.
-    fn inserted(text: &str, token: usize, random: &mut fastrand::Rng) -> String {
+    fn insert_line(text: &str, token: usize, random: &mut fastrand::Rng) -> String {
         let lines = text.lines().count();
         let at = random.usize(..=lines);
         let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();

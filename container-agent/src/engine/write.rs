@@ -18,7 +18,7 @@ use super::step::random;
 use super::work::{View, Writing};
 use crate::clock::now_ms;
 use crate::disk::DiskError;
-use crate::disk::observe::SeenFile;
+use crate::disk::observe::{Fingerprint, SeenFile};
 use crate::disk::swap::{Content, Displaced, Expected, Put, PutResult, TakeResult, TempName};
 use crate::journal::{Base, Intent, Record};
 use crate::watch::Urgency;
@@ -311,6 +311,7 @@ impl Engine {
                 print,
                 displaced,
                 linked,
+                left,
             }) => {
                 if linked && !std::mem::replace(&mut self.told_linked, true) {
                     self.note(format!(
@@ -318,7 +319,7 @@ impl Engine {
                          these keep what they had; so with every such file"
                     ));
                 }
-                self.written(path, writing, print, Some(displaced));
+                self.written(path, writing, print, Some((displaced, left)));
             }
             Ok(PutResult::Changed | PutResult::Linked) => self.look_again(path),
             Ok(PutResult::Busy) => {
@@ -333,8 +334,8 @@ impl Engine {
         &mut self,
         path: &FilePath,
         writing: Writing,
-        print: crate::disk::observe::Fingerprint,
-        displaced: Option<Displaced>,
+        print: Fingerprint,
+        displaced: Option<(Displaced, Fingerprint)>,
     ) {
         let Writing {
             entry,
@@ -345,7 +346,7 @@ impl Engine {
             mut view,
             ..
         } = writing;
-        let displaces = displaced.is_some();
+        let (displaced, left) = displaced.unzip();
         let mut keep = kept;
         let mut feed = None;
         match displaced {
@@ -385,12 +386,12 @@ impl Engine {
         }
         let path = path.clone();
         self.busy(&path);
-        match (displaces, keep) {
-            (false, _) => self.replan(&path),
-            (true, Some(kept)) => self.jobs.disk(DiskJob::KeepAs { path, temp, kept }),
-            (true, None) => self.jobs.disk(DiskJob::Discard {
+        match (left, keep) {
+            (None, _) => self.replan(&path),
+            (Some(_), Some(kept)) => self.jobs.disk(DiskJob::KeepAs { path, temp, kept }),
+            (Some(left), None) => self.jobs.disk(DiskJob::Discard {
                 path,
-                temp: Some(temp),
+                left: Some((temp, left)),
                 prune: Vec::new(),
             }),
         }
@@ -564,10 +565,10 @@ impl Engine {
             return;
         };
         match result {
-            Ok(TakeResult::Taken) => {
+            Ok(TakeResult::Taken(left)) => {
                 self.jobs.disk(DiskJob::Discard {
                     path: path.clone(),
-                    temp: Some(temp),
+                    left: Some((temp, left)),
                     prune: self.unused_above(path),
                 });
                 self.disagree(path);
