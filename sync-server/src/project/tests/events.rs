@@ -261,7 +261,10 @@ async fn what_did_not_become_durable_was_never_told() {
         place: "disk".into(),
     };
     server.store.fail_after(0, full);
+    let mut ann = server.person(Some("d")).await;
     assert!(server.patch(update.clone()).await.is_err());
+    // The project has left memory.
+    ann.is_told("refused 1013").await;
     server.store.heal();
     assert_eq!(server.told().len(), 1);
     server.patch(update).await.unwrap();
