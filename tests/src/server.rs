@@ -207,11 +207,7 @@ impl Project {
         // A run of its own, whose line is the last event.
         let call = self.curl(&format!("/events?run={mark}&from=1"));
         call.method("POST").body("the end").expect(200);
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--no-buffer", "--header"])
-            .arg(format!("authorization: Bearer {}", self.token))
-            .arg(format!("{}/api/projects/{}/events", self.url, self.id));
-        let following = Running::start(&mut curl);
+        let following = self.follow("");
         let said = eventually(SOON, || {
             let said = following.stdout();
             ensure!(
@@ -220,14 +216,24 @@ impl Project {
             );
             Ok(said)
         });
-        let events = said.lines().filter_map(|line| line.strip_prefix("data: "));
-        let events = events.map(|data| serde_json::from_str(data).expect("an event is JSON"));
         let is_mark = |event: &Value| {
             event["run"]
                 .as_str()
                 .is_some_and(|run| run.starts_with("mark-"))
         };
+        let events = events_in(&said).into_iter();
         events.filter(|event| !is_mark(event)).collect()
+    }
+
+    /// A curl that follows the events after this id, or all of them.
+    #[track_caller]
+    pub fn follow(&self, id: &str) -> Running {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--no-buffer", "--header"])
+            .arg(format!("authorization: Bearer {}", self.token))
+            .args(["--header", &format!("last-event-id: {id}")])
+            .arg(format!("{}/api/projects/{}/events", self.url, self.id));
+        Running::start(&mut curl)
     }
 
     /// The lines of runs among the events.
@@ -289,6 +295,16 @@ fn with_arguments<'a>(command: &'a mut Command, listen: &str, data: &Path) -> &'
         .env_remove("RUST_LOG")
         .args(["--listen", listen, "--data"])
         .arg(data)
+}
+
+/// The events in what a server has sent.
+pub fn events_in(stream: &str) -> Vec<Value> {
+    let events = stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    events
+        .map(|data| serde_json::from_str(data).expect("an event is JSON"))
+        .collect()
 }
 
 /// A path as it is written in a URL.

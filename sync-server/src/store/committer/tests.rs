@@ -65,7 +65,8 @@ async fn whoever_follows_is_woken_when_events_are_durable() {
     store.wait_until_held();
     assert!(!p.has_changed().unwrap());
     store.release();
-    p.changed().await.unwrap();
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(10), p.changed());
+    woken.await.unwrap().unwrap();
     assert!(!q.has_changed().unwrap());
     durable.await.unwrap();
     // What is no event, and what failed, wakes nobody.
