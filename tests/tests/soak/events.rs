@@ -62,8 +62,8 @@ fn events_across_kill_9() {
                 other => panic!("{other}: {event}"),
             }
         }
-        let ids = whole.lines().filter_map(|line| line.strip_prefix("id: "));
-        id = ids.last().map_or(id, str::to_owned);
+        let mut ids = whole.lines().filter_map(|line| line.strip_prefix("id: "));
+        id = ids.next_back().map_or(id, str::to_owned);
         server.restart();
     }
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64));
