@@ -28,6 +28,7 @@ use crate::project::{BlobFacts, ProjectDeps, Projects};
 use crate::store::{BlobFiles, Committer, DataDirectory, SqliteStore, Store, StoreError};
 
 use admin::Admin;
+pub(crate) use connections::CutOff;
 
 /// How long requests under way may take to end by themselves when the server stops.
 const DRAIN: Duration = Duration::from_millis(1500);

@@ -6,6 +6,7 @@
 //! - Nothing is queued for a reader: it is woken, and reads a page at a time as fast as it can.
 
 mod follower;
+mod right;
 
 use std::convert::Infallible;
 use std::num::NonZeroU64;
@@ -25,11 +26,12 @@ use super::body;
 use super::caller::{Asked, Caller, Named};
 use crate::access::Access;
 use crate::refusal::Refusal;
-use crate::server::AppState;
+use crate::server::{AppState, CutOff};
 use crate::socket::Watch;
 use crate::store::{RunLines, Write};
 
 use follower::Follower;
+use right::Right;
 
 /// Where a client that has lost its connection was.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -61,7 +63,7 @@ enum Start {
 }
 
 /// Starts before the token is looked at, so that no revocation falls between the two.
-pub(super) struct Watching(Watch);
+pub(super) struct Watching(Watch, Option<CutOff>);
 
 #[derive(Deserialize)]
 pub(super) struct Place {
@@ -83,7 +85,7 @@ struct Published {
 
 /// `GET …/events`: a stream that ends only with its reader, its token, the project or the server.
 pub(super) async fn follow(
-    Watching(watch): Watching,
+    Watching(watch, cut_off): Watching,
     caller: Caller,
     State(state): State<AppState>,
     Named(id): Named<String>,
@@ -92,8 +94,8 @@ pub(super) async fn follow(
 ) -> Result<Response, Refusal> {
     let project = caller.project(&id, Access::Read)?;
     let start = start(&headers, from.after.as_deref())?;
-    let follower =
-        Follower::begin(&state, project.clone(), caller.grant.clone(), watch, start).await?;
+    let right = Right::watch(&state.tasks, caller.grant.clone(), watch, cut_off);
+    let follower = Follower::begin(&state, project.clone(), right, start).await?;
     note(
         &state,
         &caller,
@@ -207,8 +209,9 @@ impl FromStr for EventId {
 impl FromRequestParts<AppState> for Watching {
     type Rejection = Infallible;
 
-    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        Ok(Self(Watch::start(state)))
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let cut_off = parts.extensions.get().cloned();
+        Ok(Self(Watch::start(state), cut_off))
     }
 }
 

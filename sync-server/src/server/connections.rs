@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -14,12 +16,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 /// How long a head may take to come, and a connection may idle: longer than clients keep
 /// theirs (reqwest 90 s), so that it is they who close.
 const HEAD: Duration = Duration::from_secs(120);
 /// How long to wait when no connection can be accepted: mostly files have run out.
 const BREATH: Duration = Duration::from_millis(250);
+
+/// Cuts a request's connection off: for an answer that is to end though nobody reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct CutOff(CancellationToken);
+
+impl CutOff {
+    /// Cuts.
+    pub(crate) fn cut(&self) {
+        self.0.cancel();
+    }
+}
 
 /// Serves until `stopping`, and `drain` longer what is under way then.
 pub(super) async fn accept(
@@ -67,6 +81,12 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small frames of this connection may be held back");
     }
+    let cut = CancellationToken::new();
+    let cut_off = CutOff(cut.clone());
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(cut_off.clone());
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -89,6 +109,7 @@ async fn serve(
                 connection.as_mut().graceful_shutdown();
             }
             () = abandoned.cancelled() => return,
+            () = cut.cancelled() => return,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What happens in a project, as a stream, and the lines that runs publish.
 
+use std::future::ready;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use axum::body::BodyDataStream;
@@ -7,11 +9,13 @@ use futures_util::StreamExt as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sync_server::{Config, Server};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uspark_shared::id::BlobHash;
 
 use crate::binary::Program;
-use crate::client::{Call, Client, TestServer};
+use crate::client::{Call, Client, TestServer, eventually};
 
 const EVENTS: &str = "/api/projects/p/events";
 /// What is awaited is there long before.
@@ -240,6 +244,40 @@ async fn a_stream_ends_with_its_token() {
     expiring.get(EVENTS).send().await.problem(401);
     put(&server.admin(), "a.txt", "text\n").await;
     assert_eq!(readers[1].change().await["path"], "a.txt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_nothing_is_cut_off_with_its_token() {
+    let server = TestServer::start().await;
+    server.project("p").await;
+    // More than what the kernel keeps for a connection.
+    let lines = format!("{}\n", "x".repeat(200 << 10)).repeat(20);
+    for call in 0..5 {
+        assert_eq!(
+            say(&server.admin(), call * 20 + 1, &lines).await.status,
+            200
+        );
+    }
+    let token = server.token("p", "read").await;
+    let head =
+        format!("GET {EVENTS} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let mut stream = TcpStream::connect(server.running.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    let path = format!("/api/tokens/{}", &token[5..17]);
+    assert_eq!(server.admin().delete(&path).send().await.status, 204);
+    let revoked = Instant::now();
+    // A connection that is gone takes nothing any more.
+    let is_cut = || {
+        let written = stream.try_write(b" ");
+        ready(written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock))
+    };
+    eventually("the connection is cut", is_cut).await;
+    assert!(
+        revoked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        revoked.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

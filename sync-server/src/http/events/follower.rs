@@ -9,11 +9,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use uspark_shared::id::ProjectId;
 
+use super::right::Right;
 use super::{EventId, Start};
-use crate::access::Grant;
 use crate::refusal::Refusal;
 use crate::server::AppState;
-use crate::socket::Watch;
 use crate::store::{EventPage, EventRecord, Happening, Store, read as read_store};
 
 /// Events that are read at once; the store bounds their bytes.
@@ -27,8 +26,7 @@ const COMMENT: &[u8] = b": \n\n";
 pub(super) struct Follower {
     store: Arc<dyn Store>,
     project: ProjectId,
-    grant: Grant,
-    watch: Watch,
+    right: Right,
     news: watch::Receiver<()>,
     /// The number of the last event that it was given.
     after: u64,
@@ -41,8 +39,7 @@ impl Follower {
     pub(super) async fn begin(
         state: &AppState,
         project: ProjectId,
-        grant: Grant,
-        watch: Watch,
+        right: Right,
         start: Start,
     ) -> Result<Self, Refusal> {
         let mut follower = Self {
@@ -50,8 +47,7 @@ impl Follower {
             news: state.committer.news().follow(&project),
             store: Arc::clone(&state.store),
             project,
-            grant,
-            watch,
+            right,
             after: 0,
             first: None,
         };
@@ -81,7 +77,7 @@ impl Follower {
             self.news.mark_unchanged();
             let page = tokio::select! {
                 biased;
-                _ = self.watch.over_for(&self.grant) => return None,
+                () = self.right.over() => return None,
                 page = Self::page(&self.store, &self.project, self.after, PAGE) => page,
             };
             // The store's trouble is in the log, and a project that is gone has no events. The
@@ -94,7 +90,7 @@ impl Follower {
             }
             tokio::select! {
                 biased;
-                _ = self.watch.over_for(&self.grant) => return None,
+                () = self.right.over() => return None,
                 changed = self.news.changed() => changed.ok()?,
                 () = sleep(HEARTBEAT) => return Some(Bytes::from_static(COMMENT)),
             }
@@ -182,9 +178,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::access::{Access, TokenScope};
+    use crate::access::{Access, Grant, TokenScope};
     use crate::blobs::LargeBlobs;
     use crate::config::Config;
+    use crate::socket::Watch;
     use crate::store::{
         BlobFiles, DataDirectory, EVENT_PAGE_BYTES, MemoryStore, ProjectRecord, RunLines, Write,
     };
@@ -217,10 +214,9 @@ mod tests {
             access: Access::Read,
             expires_at: None,
         };
-        let (project, watch) = ("p".parse().unwrap(), Watch::start(state));
-        Follower::begin(state, project, grant, watch, start)
-            .await
-            .unwrap()
+        let right = Right::watch(&state.tasks, grant, Watch::start(state), None);
+        let project = "p".parse().unwrap();
+        Follower::begin(state, project, right, start).await.unwrap()
     }
 
     async fn say(state: &AppState, from: u64, lines: Vec<String>) {
