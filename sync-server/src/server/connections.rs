@@ -25,13 +25,19 @@ const HEAD: Duration = Duration::from_secs(120);
 const BREATH: Duration = Duration::from_millis(250);
 
 /// Cuts a request's connection off: for an answer that is to end though nobody reads it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CutOff(CancellationToken);
 
 impl CutOff {
     /// Cuts.
     pub(crate) fn cut(&self) {
         self.0.cancel();
+    }
+
+    /// Whether it was cut.
+    #[cfg(test)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_cancelled()
     }
 }
 
@@ -81,8 +87,8 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small frames of this connection may be held back");
     }
-    let cut = CancellationToken::new();
-    let cut_off = CutOff(cut.clone());
+    let cut_off = CutOff::default();
+    let cut = cut_off.0.clone();
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(cut_off.clone());
         request

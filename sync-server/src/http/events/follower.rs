@@ -174,7 +174,7 @@ struct Shown {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::time::Instant;
 
     use super::*;
@@ -187,7 +187,7 @@ mod tests {
     };
 
     /// A server's parts, over a store in memory with a project `p`.
-    async fn state() -> (tempfile::TempDir, AppState) {
+    pub async fn state() -> (tempfile::TempDir, AppState) {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(directory.path()).unwrap();
         let large: Arc<dyn LargeBlobs> = Arc::new(BlobFiles::open(&data).unwrap());

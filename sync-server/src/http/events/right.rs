@@ -48,3 +48,36 @@ impl Right {
         self.over.cancelled().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Access, TokenScope};
+
+    fn grant(expires_at: u64) -> Grant {
+        Grant {
+            token_id: "abcdefghijkl".parse().unwrap(),
+            name: None,
+            scope: TokenScope::Server,
+            access: Access::Read,
+            expires_at: Some(expires_at),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_does_not_end_with_its_right_is_cut_off() {
+        let (_directory, state) = super::super::follower::tests::state().await;
+        let (stuck, ending) = (CutOff::default(), CutOff::default());
+        let watch = |cut_off: &CutOff| {
+            let watch = Watch::start(&state);
+            Right::watch(&state.tasks, grant(1), watch, Some(cut_off.clone()))
+        };
+        let (right, other) = (watch(&stuck), watch(&ending));
+        other.over().await;
+        drop(other);
+        right.over().await;
+        assert!(!stuck.is_cut());
+        sleep(2 * LAST_BYTES).await;
+        assert!(stuck.is_cut() && !ending.is_cut());
+    }
+}
