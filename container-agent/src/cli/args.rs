@@ -135,7 +135,8 @@ unless another agent keeps this workspace.
 While the server is away a workspace that was synced before is used as it is: the command runs, and
 what it changes is sent when the server is back, or by the next `uspark push`, `watch` or `run`.
 
-Exits with the command's own code; with 1 if that was 0 and the last sync failed.")]
+Exits with the command's own code; with 1 if that was 0 and the last sync failed, or not all that
+Claude Code said could be published.")]
     Run(Run),
     /// Say what the agent of this workspace is doing
     #[command(after_help = "\
