@@ -3,7 +3,8 @@
 //! Owns, per path, the *base*: what disk and project last agreed on; per document the state that
 //! is on disk (the shadow; for the project document, the replica) as updates to be merged; the
 //! *outbox*: own updates that the server has not acknowledged; and *intents*: replacements and
-//! renames of files that had begun. Must not do: decide anything, or touch the workspace.
+//! renames of files that had begun; and what was on disk a moment ago of documents that no longer are.
+//! Must not do: decide anything, or touch the workspace.
 //!
 //! Invariants
 //! - What belongs together is written in one transaction: an own edit with its outbox row, a
@@ -27,7 +28,14 @@ use crate::disk::observe::Fingerprint;
 use crate::disk::swap::TempName;
 
 /// Raised when the tables change; an older agent then refuses, a newer one converts.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
+
+/// New in format 3: texts that are gone from disk, as they were there last.
+const TABLES_3: &str = "
+    CREATE TABLE departed (
+        doc TEXT PRIMARY KEY, bytes BLOB NOT NULL, at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+";
 
 /// New in format 2: texts whose deletion here the server has not confirmed; renames that had begun.
 const TABLES_2: &str = "
@@ -166,6 +174,17 @@ pub struct Withdrawn {
     pub settled: Option<BlobHash>,
 }
 
+/// A text that is gone from disk: whoever writes there may have read it before that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// Its document.
+    pub doc: DocId,
+    /// The state that was on disk.
+    pub state: Vec<u8>,
+    /// Since when, in ms since 1970.
+    pub at: u64,
+}
+
 /// One thing to remember or to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -181,6 +200,10 @@ pub enum Record {
     WholeState(Document, Vec<u8>),
     /// A document that is gone.
     NoState(DocId),
+    /// A text that is gone from disk.
+    Departed(Departed),
+    /// That was long ago.
+    NotDeparted(DocId),
     /// An own update, to be sent.
     Outgoing(Outgoing),
     /// The server has an own update.
@@ -224,6 +247,8 @@ pub struct Remembered {
     pub received: bool,
     /// Texts whose deletion was not confirmed.
     pub withdrawn: Vec<Withdrawn>,
+    /// Texts that were on disk a moment before the journal ends.
+    pub departed: Vec<Departed>,
 }
 
 impl Journal {
@@ -239,19 +264,17 @@ impl Journal {
         // A checkpoint fsyncs; 16 MiB of log make it rare.
         db.pragma_update(None, "wal_autocheckpoint", 4096)?;
         let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match format {
-            0 => {
-                let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
-                let make = format!("BEGIN; {TABLES} {TABLES_2} {set}");
-                db.execute_batch(&make)?;
-            }
-            1 => {
-                let column = "ALTER TABLE state ADD written_back INTEGER;";
-                let set = format!("PRAGMA user_version = {FORMAT}; COMMIT;");
-                db.execute_batch(&format!("BEGIN; {column} {TABLES_2} {set}"))?;
-            }
-            FORMAT => {}
+        let column = "ALTER TABLE state ADD written_back INTEGER;";
+        let missing = match format {
+            0 => [TABLES, TABLES_2, TABLES_3].concat(),
+            1 => [column, TABLES_2, TABLES_3].concat(),
+            2 => TABLES_3.to_owned(),
+            FORMAT => String::new(),
             _ => return Err(JournalError::Newer),
+        };
+        if format != FORMAT {
+            let set = format!("PRAGMA user_version = {FORMAT};");
+            db.execute_batch(&format!("BEGIN; {missing} {set} COMMIT;"))?;
         }
         let journal = Self { db };
         journal.belong(server, project)?;
@@ -377,6 +400,16 @@ impl Journal {
         while let Some(row) = rows.next()? {
             remembered.withdrawn.push(withdrawn(row)?);
         }
+        let mut statement = self.db.prepare("SELECT doc, bytes, at FROM departed")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (doc, at): (String, i64) = (row.get(0)?, row.get(2)?);
+            remembered.departed.push(Departed {
+                doc: doc.parse().map_err(damage)?,
+                state: row.get(1)?,
+                at: at as u64,
+            });
+        }
         let last = remembered.unacknowledged.last();
         remembered.next_seq = last.map_or(1, |(seq, _)| seq + 1);
         Ok(remembered)
@@ -414,6 +447,11 @@ fn write(db: &Connection, record: &Record) -> Result<(), rusqlite::Error> {
             )
         }
         Record::NoState(doc) => run("DELETE FROM state WHERE doc = ?", &[&doc.as_str()]),
+        Record::Departed(Departed { doc, state, at }) => run(
+            "INSERT OR REPLACE INTO departed VALUES (?, ?, ?)",
+            &[&doc.as_str(), state, &(*at as i64)],
+        ),
+        Record::NotDeparted(doc) => run("DELETE FROM departed WHERE doc = ?", &[&doc.as_str()]),
         Record::Outgoing(outgoing) => run(
             "INSERT INTO outbox VALUES (?, ?, ?, ?)",
             &[
@@ -613,6 +651,11 @@ mod tests {
             new: None,
             shadow: Some((doc.clone(), vec![1, 2])),
         };
+        let departed = |doc: &str, at| Departed {
+            doc: doc.parse().unwrap(),
+            state: vec![5],
+            at,
+        };
         let outgoing = |seq, document| Outgoing {
             seq,
             document,
@@ -631,12 +674,17 @@ mod tests {
             Record::Acknowledged(1),
             Record::Intent(intent.clone()),
             Record::Received,
+            Record::Departed(departed("old", 1)),
+            Record::Departed(departed("gone", 2)),
+            Record::Departed(departed("gone", 3)),
+            Record::NotDeparted("old".parse().unwrap()),
         ];
         journal.write(&records).unwrap();
         // Not closed: as after kill -9.
         let (mut again, remembered) = open(&path);
         assert_eq!(remembered.bases, [(file.clone(), base)]);
         assert_eq!(remembered.intents, [intent]);
+        assert_eq!(remembered.departed, [departed("gone", 3)]);
         assert_eq!(remembered.unacknowledged, [(2, Some(doc.clone()))]);
         assert!(remembered.received && remembered.next_seq == 3);
         let written_back = StatePart {
@@ -669,12 +717,17 @@ mod tests {
         let path = dir.path().join("j.db");
         let (mut journal, _) = open(&path);
         journal.write(&[Record::State(None, vec![1])]).unwrap();
-        let older = "ALTER TABLE state DROP written_back; DROP TABLE withdrawn; DROP TABLE renaming; \
-                     PRAGMA user_version = 1;";
-        journal.db.execute_batch(older).unwrap();
         drop(journal);
-        let (journal, _) = open(&path);
-        assert_eq!(journal.state(&None).unwrap(), [StatePart::of(vec![1])]);
+        let (two, one) = (
+            "DROP TABLE departed; PRAGMA user_version = 2;",
+            "DROP TABLE departed; ALTER TABLE state DROP written_back; DROP TABLE withdrawn; \
+             DROP TABLE renaming; PRAGMA user_version = 1;",
+        );
+        for older in [two, one] {
+            open(&path).0.db.execute_batch(older).unwrap();
+            let (journal, _) = open(&path);
+            assert_eq!(journal.state(&None).unwrap(), [StatePart::of(vec![1])]);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::jobs::{Fetched, Transfer};
 use super::run::{Again, Engine, chain};
 use super::texts::{Pasts, TextDocument};
 use crate::clock::now_ms;
-use crate::journal::{Base, Record};
+use crate::journal::{Base, Departed, Record, StatePart};
 use crate::watch::Urgency;
 
 impl Engine {
@@ -136,6 +136,9 @@ impl Engine {
 
     fn loaded(&mut self, doc: &DocId, mut document: TextDocument) {
         document.used = self.turn_used();
+        if let Some(departed) = self.departed.get(doc) {
+            document.remember(departed.clone());
+        }
         self.texts.insert(doc.clone(), document);
         for update in self.inbox.remove(doc).unwrap_or_default() {
             self.receive_text(doc, &update);
@@ -224,10 +227,7 @@ impl Engine {
                     return;
                 }
             } else if !self.load_from_journal(doc) {
-                let past = self.departed.remove(doc);
-                let past = past.or_else(|| self.past_of_seed(doc)).unwrap_or_default();
-                let empty = TextDocument::again(self.client, past);
-                self.loaded(doc, empty);
+                self.loaded(doc, TextDocument::empty(self.client));
                 self.stale.insert(doc.clone());
             }
         }
@@ -300,33 +300,41 @@ impl Engine {
         self.trouble(path, why.to_owned(), Again::Later);
     }
 
-    /// Of a document that was never edited here: whoever writes there may have read its first content.
-    fn past_of_seed(&self, doc: &DocId) -> Option<Pasts> {
-        let path = self.project.docs.get(doc)?;
-        let Some(Entry::Text { seed, .. }) = self.project.entries.get(path) else {
-            return None;
-        };
-        let text = self.jobs.base(seed)?;
-        let document = TextDocument::from_seed(self.client, doc, seed, &text).ok()?;
-        Some(document.into_past(now_ms()))
-    }
-
-    /// A document is no longer on disk.
-    pub(super) fn forget_document(&mut self, doc: &DocId) {
-        if self.departed.len() < MAX_DEPARTED && !self.texts.contains_key(doc) {
+    /// A document is no longer on disk: whoever writes there may have read it, at first or as it was last.
+    pub(super) fn forget_document(&mut self, doc: &DocId, seed: &BlobHash) {
+        let is_kept = self.departed.len() < MAX_DEPARTED;
+        if is_kept && !self.texts.contains_key(doc) {
             self.load_from_journal(doc);
         }
         let loaded = self.texts.remove(doc);
-        let was_loaded = loaded.is_some();
-        if let Some(document) = loaded {
-            let past = document.into_past(now_ms());
-            self.departed.insert(doc.clone(), past);
-        }
-        if was_loaded | self.inbox.remove(doc).is_some() | self.has_state(doc) {
+        if loaded.is_some() | self.inbox.remove(doc).is_some() | self.has_state(doc) {
             // Should it come back, it is not what it was seeded with.
             self.stale.insert(doc.clone());
         }
         self.records.push(Record::NoState(doc.clone()));
+        let seeded = || {
+            let text = self.jobs.base(seed).filter(|_| is_kept)?;
+            TextDocument::from_seed(self.client, doc, seed, &text).ok()
+        };
+        if let Some(document) = loaded.or_else(seeded) {
+            let at = now_ms();
+            let state = document.shadow_state();
+            self.departed.insert(doc.clone(), document.into_past(at));
+            let doc = doc.clone();
+            self.records
+                .push(Record::Departed(Departed { doc, state, at }));
+        }
+    }
+
+    /// Takes in what was on disk a moment before this session began.
+    pub(super) fn remember_departed(&mut self, departed: Vec<Departed>) {
+        let now = now_ms();
+        for Departed { doc, state, at } in departed {
+            let parts = [StatePart::of(state)];
+            let document = TextDocument::from_parts(self.client, &parts, now);
+            let past = document.map(|document| document.into_past(at));
+            self.departed.insert(doc, past.unwrap_or_default());
+        }
     }
 
     /// A first content that was not kept has come from the server. Gives whether it is one.
@@ -345,8 +353,10 @@ impl Engine {
     /// there are too many.
     pub(super) fn unload_idle(&mut self) {
         let now = now_ms();
-        self.departed
-            .retain(|_, past| TextDocument::are_recent(past, now));
+        let is_old = |_: &DocId, past: &mut Pasts| !TextDocument::are_recent(past, now);
+        let old = self.departed.extract_if(is_old);
+        self.records
+            .extend(old.map(|(doc, _)| Record::NotDeparted(doc)));
         if !self.records.is_empty() {
             // What the journal does not have yet would be missing when they are loaded again.
             return;

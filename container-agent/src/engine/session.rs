@@ -208,6 +208,7 @@ impl Session {
             last_left: 0,
             cookies: 0,
         };
+        engine.remember_departed(remembered.departed);
         engine.mark_differences();
         let sources = Sources {
             watch,

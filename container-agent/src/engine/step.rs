@@ -162,7 +162,7 @@ impl Engine {
         if !self.keeps_base(path, *seed) {
             return;
         }
-        self.forget_document(doc);
+        self.forget_document(doc, seed);
         self.stale.insert(doc.clone());
         let base = Base {
             hash: Some(*seed),
@@ -454,10 +454,10 @@ impl Engine {
     pub(super) fn disagree(&mut self, path: &FilePath) {
         self.records.push(Record::NoBase(path.clone()));
         let base = self.agreed.remove(path);
-        if let Some(doc) = base.as_ref().and_then(|base| base.entry.doc())
-            && self.agreed.at_doc(doc).is_none()
+        if let Some(Entry::Text { doc, seed, .. }) = base.map(|base| base.entry)
+            && self.agreed.at_doc(&doc).is_none()
         {
-            self.forget_document(doc);
+            self.forget_document(&doc, &seed);
         }
     }
 

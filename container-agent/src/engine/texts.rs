@@ -54,6 +54,7 @@ pub(super) struct TextDocument {
 pub(super) type Pasts = VecDeque<Past>;
 
 /// A write-back that somebody who reads and then writes may not have seen.
+#[derive(Clone)]
 pub(super) struct Past {
     /// Milliseconds since 1970.
     at: u64,
@@ -125,13 +126,10 @@ impl TextDocument {
         }
     }
 
-    /// The same document again, after it was gone from disk: whoever writes there may have read it
-    /// before that.
-    pub fn again(client: ClientId, past: Pasts) -> Self {
-        Self {
-            past,
-            ..Self::empty(client)
-        }
+    /// It was gone from disk before: whoever writes there may have read it then.
+    pub fn remember(&mut self, mut departed: Pasts) {
+        departed.append(&mut self.past);
+        self.past = departed;
     }
 
     /// What somebody may have read who writes after the document is gone from disk.

@@ -500,13 +500,19 @@ async fn of_two_agents_one_moves_and_deletes_what_the_other_edits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_put_back_and_overwritten_by_what_was_read_before_keeps_what_was_typed() {
+    for killed in [false, true] {
+        put_back_and_overwritten(killed).await;
+    }
+}
+
+async fn put_back_and_overwritten(killed: bool) {
     let server = Double::new();
     // One was edited here, the other never was.
     for file in ["f", "g"] {
         server.text_file(file, "one\n");
     }
     let place = Place::new();
-    let agent = place.watch(&server).await;
+    let mut agent = place.watch(&server).await;
     place.sh("echo two >> f");
     agent.equal().await;
     server.set_away(true);
@@ -517,6 +523,10 @@ async fn a_file_that_is_put_back_and_overwritten_by_what_was_read_before_keeps_w
     let deadline = Instant::now() + Duration::from_secs(10);
     while agent.handle.status().await.unacknowledged == 0 {
         assert!(Instant::now() < deadline, "the deletions are not made");
+    }
+    if killed {
+        agent.kill().await;
+        agent = place.start(&server, Direction::Both).await;
     }
     server.set_away(false);
     let is_back = || ["f", "g"].into_iter().all(|file| place.at(file).exists());
