@@ -198,6 +198,26 @@ impl Api {
         self.json(answer).await
     }
 
+    /// Adds consecutive lines of a run to the project's events, the first of which is number
+    /// `from`; durable when this returns. Those that are there already are left as they are.
+    pub async fn publish(
+        &self,
+        project: &ProjectId,
+        run: &str,
+        from: u64,
+        lines: Bytes,
+    ) -> Result<(), ApiError> {
+        let call = ["api", "projects", project.as_str(), "events"];
+        let deadline = SILENCE_TIMEOUT + Duration::from_secs(lines.len() as u64 / SLOWEST_UPLOAD);
+        let request = self
+            .request(Method::POST, self.server.call(call))
+            .query(&[("run", run), ("from", &from.to_string())])
+            .body(lines)
+            .timeout(deadline);
+        let answer = request.send().await.map_err(|error| self.failed(error))?;
+        self.accepted(answer).await.map(drop)
+    }
+
     /// Says whether `project` has the blob, and its size if so: `HEAD`.
     pub async fn blob_size(
         &self,

@@ -13,5 +13,6 @@ mod pipe;
 pub mod stream;
 
 pub use event::StreamEvent;
+pub use lines::Line;
 pub use pipe::{Outlet, Stopper, Tap};
-pub use stream::{TeeEnd, tee};
+pub use stream::{TeeEnd, tee, tee_lines};

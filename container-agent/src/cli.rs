@@ -18,6 +18,7 @@ mod output;
 mod paths;
 mod place;
 mod progress;
+mod publish;
 mod run;
 mod signals;
 mod status;

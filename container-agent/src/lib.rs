@@ -12,5 +12,6 @@ pub mod disk;
 pub mod engine;
 pub mod journal;
 pub mod link;
+pub mod publish;
 pub mod rules;
 pub mod watch;

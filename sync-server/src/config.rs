@@ -32,6 +32,7 @@ const BLOB_RANGE: RangeInclusive<u64> = 4 << 20..=1 << 40;
 const OUTBOX_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// Of connections, sockets and requests: at least one, and no more than anybody counts.
 const COUNT_RANGE: RangeInclusive<u64> = 1..=10_000_000;
+const EVENTS_RANGE: RangeInclusive<u64> = 1..=100_000_000;
 
 /// How a server is started.
 ///
@@ -152,6 +153,11 @@ pub struct Limits {
     #[arg(default_value_t = Limits::default().max_token_requests)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(COUNT_RANGE))]
     pub max_token_requests: u32,
+    /// Events that are kept of each project; a client that lags further behind is told so
+    #[arg(long, env = "USPARK_KEPT_EVENTS", value_name = "EVENTS")]
+    #[arg(default_value_t = Limits::default().kept_events)]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(EVENTS_RANGE))]
+    pub kept_events: u64,
 }
 
 impl Config {
@@ -184,6 +190,8 @@ impl Default for Limits {
             max_token_sockets: 1_000,
             // More than one agent asks for that pushes small files from beside the server.
             max_token_requests: 2_000,
+            // Some days of work: about 300 bytes each, lines of a run as long as they are.
+            kept_events: 100_000,
         }
     }
 }
@@ -275,6 +283,13 @@ mod tests {
             };
             assert!(error.to_string().contains("--tls-"), "{error}");
         }
+    }
+
+    #[test]
+    fn some_event_is_always_kept() {
+        let parsed = |kept| Config::try_parse_from(["sync-server", "--kept-events", kept]);
+        assert!(parsed("0").is_err());
+        assert_eq!(parsed("1").unwrap().limits.kept_events, 1);
     }
 
     #[test]

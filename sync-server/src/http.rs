@@ -16,6 +16,7 @@ mod blobs;
 mod body;
 mod caller;
 mod content;
+mod events;
 mod files;
 mod full;
 mod headers;
@@ -56,6 +57,10 @@ pub(crate) fn router(state: AppState) -> Router {
                 .delete(projects::delete),
         )
         .route("/projects/{project}/archive", get(archive::read))
+        .route(
+            "/projects/{project}/events",
+            get(events::follow).post(events::publish),
+        )
         .route(
             "/projects/{project}/files/{*path}",
             get(files::read).put(files::write).delete(files::delete),

@@ -11,6 +11,7 @@ mod awareness;
 mod chain;
 mod command;
 mod facts;
+mod happened;
 mod live;
 mod merge;
 mod owner;

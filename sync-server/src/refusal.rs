@@ -186,6 +186,9 @@ impl From<CommitError> for Refusal {
             }
             CommitError::Refused(Refused::NoSuchProject(_)) => Self::NotFound("project"),
             CommitError::Refused(Refused::NoSuchToken(_)) => Self::NotFound("token"),
+            CommitError::Refused(error @ Refused::LinesMissing { .. }) => {
+                Self::Precondition(error.to_string())
+            }
             CommitError::Refused(error) => Self::Unavailable(error.to_string()),
             CommitError::Failed(error) => (*error).clone().into(),
             CommitError::Overloaded | CommitError::Closed => Self::Unavailable(error.to_string()),

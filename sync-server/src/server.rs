@@ -33,6 +33,7 @@ use admin::Admin;
 use connections::Serving;
 use tls::Tls;
 
+pub(crate) use connections::CutOff;
 pub use tls::TlsError;
 
 /// How long requests under way may take to end by themselves when the server stops.
@@ -169,6 +170,7 @@ impl AppState {
             blobs: blobs.clone(),
             clock: config.clock,
             timing: config.timing,
+            kept_events: config.limits.kept_events,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });

@@ -9,6 +9,7 @@
 //! - A refused group harms no other group, and so no other document.
 //! - What [`Store::commit`] reported as done survives kill -9 and a power cut.
 //! - Nothing above this module knows SQLite, a path, or that there is one process.
+//! - The numbers of a project's events only grow, without a gap, and none is given twice.
 
 mod backup;
 mod check;
@@ -18,6 +19,7 @@ mod contract;
 mod directory;
 mod files;
 mod memory;
+mod news;
 mod records;
 mod sqlite;
 #[doc(hidden)]
@@ -36,9 +38,11 @@ pub(crate) use directory::ADMIN_TOKEN;
 pub use directory::DataDirectory;
 pub use files::BlobFiles;
 pub use memory::MemoryStore;
+pub use news::News;
 pub use records::{
-    AuditRecord, BlobBody, Origin, OriginSpan, ProjectRecord, Reader, SettledVersion, StoredBlob,
-    StoredDocument, TextRecord, Write,
+    AuditRecord, BlobBody, EventPage, EventRecord, FileKind, FileState, Happening, Origin,
+    OriginSpan, ProjectRecord, Reader, RunLines, SettledVersion, StoredBlob, StoredDocument,
+    TextRecord, Write,
 };
 pub use sqlite::SqliteStore;
 
@@ -110,7 +114,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The audit log in order, each record with its number, those after number `after`.
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
+
+    /// A project's events after number `after`; `None` if there is no such project.
+    ///
+    /// At most `limit`, and no more once those on the page have [`EVENT_PAGE_BYTES`].
+    fn events(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<EventPage>, StoreError>;
 }
+
+/// Bytes of events from which on a page is full. One that begins below it is on the page: the
+/// longest is a line of a run.
+pub const EVENT_PAGE_BYTES: usize = 256 << 10;
 
 /// What became of one group in a batch that was committed.
 pub type Outcome = Result<(), Refused>;
@@ -138,6 +156,12 @@ pub enum Refused {
     /// A token of this id exists; tokens are never changed, only revoked.
     #[error("there is a token `{0}` already")]
     TokenExists(TokenId),
+    /// Lines of a run come without those before them.
+    #[error("the run's next line is number {next}")]
+    LinesMissing {
+        /// The number of the first that is missing.
+        next: u64,
+    },
 }
 
 /// What is wrong with the store itself. `place` names the file or directory.

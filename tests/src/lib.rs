@@ -31,6 +31,6 @@ pub use node::{Node, from_hex, to_hex};
 pub use outline::{Outline, same_outline};
 pub use process::{Ended, Running};
 pub use programs::{as_ordinary_user, private_mounts, program, under};
-pub use server::{Project, Server};
+pub use server::{Project, Server, events_in};
 pub use soak::Row;
 pub use workspace::{Entry, Tree, Workspace};

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use anyhow::{Context, ensure};
@@ -224,6 +225,58 @@ impl Project {
         Ok(reply.json()["files"].take())
     }
 
+    /// Every event of the project until now, as curl follows them.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("mark-{}", MARKS.fetch_add(1, Ordering::Relaxed));
+        // A run of its own, whose line is the last event.
+        let call = self.curl(&format!("/events?run={mark}&from=1"));
+        call.method("POST").body("the end").expect(200);
+        let following = self.follow("");
+        let said = eventually(SOON, || {
+            let said = following.stdout();
+            ensure!(
+                said.contains(&mark) && said.ends_with("\n\n"),
+                "curl: {said}"
+            );
+            Ok(said)
+        });
+        let is_mark = |event: &Value| {
+            event["run"]
+                .as_str()
+                .is_some_and(|run| run.starts_with("mark-"))
+        };
+        let events = events_in(&said).into_iter();
+        events.filter(|event| !is_mark(event)).collect()
+    }
+
+    /// A curl that follows the events after this id, or all of them.
+    #[track_caller]
+    pub fn follow(&self, id: &str) -> Running {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--no-buffer", "--header"])
+            .arg(format!("authorization: Bearer {}", self.token))
+            .args(["--header", &format!("last-event-id: {id}")])
+            .arg(format!("{}/api/projects/{}/events", self.url, self.id));
+        Running::start(&mut curl)
+    }
+
+    /// The lines of runs among the events.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<String> {
+        let events = self.events();
+        let lines = events.iter().filter(|event| event["what"] == "line");
+        lines
+            .map(|event| {
+                event["text"]
+                    .as_str()
+                    .expect("a line has a text")
+                    .to_owned()
+            })
+            .collect()
+    }
+
     /// The name of the text document of a file, as a client opens it: `{project}/{doc}`.
     #[track_caller]
     pub fn document(&self, path: &str) -> String {
@@ -268,6 +321,16 @@ fn with_arguments<'a>(command: &'a mut Command, listen: &str, data: &Path) -> &'
         .env_remove("RUST_LOG")
         .args(["--listen", listen, "--data"])
         .arg(data)
+}
+
+/// The events in what a server has sent.
+pub fn events_in(stream: &str) -> Vec<Value> {
+    let events = stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    events
+        .map(|data| serde_json::from_str(data).expect("an event is JSON"))
+        .collect()
 }
 
 /// A path as it is written in a URL.

@@ -250,6 +250,7 @@ fn run_with_a_prompt_pulls_runs_claude_and_syncs() {
         "Claude Code's stream is not on stdout: {ended}"
     );
     assert_done(&workspace, &project, &model);
+    assert_eq!(project.lines(), ended.text().lines().collect::<Vec<_>>());
 }
 
 #[test]

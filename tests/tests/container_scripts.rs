@@ -51,10 +51,27 @@ fn the_entrypoint_logs_in_pulls_and_pipes_claude() {
         "#,
     );
     assert!(ended.text().contains("tool_use_result"), "{ended}");
-    // Until a project has events, the flag is accepted and said to publish nothing.
-    assert!(ended.stderr.contains("--stream-output"), "{ended}");
     assert_eq!(project.text("src/new.js").unwrap(), "let b = 2\n");
     assert_eq!(project.text("src/one-file.js").unwrap(), "let a = one\n");
+
+    // Every line is among the project's events, each once and in order, and nothing else of a run.
+    let text = ended.text();
+    let said: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with('{'))
+        .collect();
+    assert_eq!(project.lines(), said);
+    let events = project.events();
+    // The same run names itself in the changes that its tools made.
+    let run = events.iter().find(|event| event["what"] == "line").unwrap()["run"].clone();
+    let is_of_run = |event: &&serde_json::Value| event["who"]["run"] == run;
+    let by = |path: &str| {
+        events
+            .iter()
+            .filter(is_of_run)
+            .any(|event| event["path"] == path)
+    };
+    assert!(by("src/new.js") && by("src/one-file.js"), "{events:?}");
 }
 
 #[test]

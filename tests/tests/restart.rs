@@ -147,6 +147,39 @@ fn a_command_is_never_stopped_by_a_server_that_is_away() {
     workspace.equals(&project).unwrap();
 }
 
+#[test]
+fn what_claude_says_while_the_server_is_away_is_published_when_it_is_back() {
+    let mut server = Server::start();
+    let project = server.project();
+    let workspace = Workspace::new(&project);
+    let (pipe, done) = (workspace.home().join("pipe"), workspace.home().join("done"));
+    Running::start(&mut workspace.bash("mkfifo $HOME/pipe"))
+        .wait()
+        .expect_code(0);
+    let script = "says() { for line in $(seq $1 $2); do echo line $line; done; }; \
+                  (says 1 100; cat $HOME/pipe; says 101 200; touch $HOME/done) \
+                  | uspark watch-claude --stream-output --project-id";
+    let running = Running::start(&mut workspace.bash(&format!("{script} {}", project.id)));
+    let published = |lines: usize| {
+        let expected: Vec<_> = (1..=lines).map(|line| format!("line {line}")).collect();
+        same(project.lines(), expected)
+    };
+    eventually(SOON, || published(100));
+    server.kill9();
+    OpenOptions::new().write(true).open(&pipe).unwrap();
+    eventually(SOON, || {
+        ensure!(done.exists(), "Claude waits for a server");
+        Ok(())
+    });
+    server.restart();
+    running.wait().expect_code(0);
+    published(200).unwrap();
+    // The spool is empty, and the directory is the agent's own.
+    let spooled = workspace.root().join(".uspark/lines").join(&project.id);
+    assert_eq!(std::fs::read_dir(spooled).unwrap().count(), 0);
+    workspace.equals(&project).unwrap();
+}
+
 /// Ends the server, has `uspark` begin, and starts the server again when it says that it is away.
 #[track_caller]
 fn began_without(server: &mut Server, workspace: &Workspace, arguments: &[&str]) -> Running {

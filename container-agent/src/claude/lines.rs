@@ -11,8 +11,8 @@ pub(super) struct Lines {
 }
 
 /// One line, without its newline.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
     /// Its bytes.
     Whole(&'a [u8]),
     /// Only its length: it went over the limit.

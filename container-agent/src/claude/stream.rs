@@ -31,16 +31,44 @@ pub fn tee(input: impl Read, output: impl Write, on_event: impl FnMut(StreamEven
     tee_with_limit(MAX_LINE_BYTES, input, output, on_event)
 }
 
+/// [`tee`] that also hands on each line; whether an empty one is told depends on how the input is
+/// cut. `on_line` must not block either.
+pub fn tee_lines(
+    input: impl Read,
+    output: impl Write,
+    mut on_event: impl FnMut(StreamEvent),
+    mut on_line: impl FnMut(Line<'_>),
+) -> TeeEnd {
+    copy_lines(MAX_LINE_BYTES, input, output, |line| {
+        on_line(line);
+        read_events(line, &mut on_event);
+    })
+}
+
 fn tee_with_limit(
     limit: usize,
-    mut input: impl Read,
+    input: impl Read,
     output: impl Write,
     mut on_event: impl FnMut(StreamEvent),
 ) -> TeeEnd {
-    let mut on_line = |line: Line<'_>| match line {
+    copy_lines(limit, input, output, |line| {
+        read_events(line, &mut on_event);
+    })
+}
+
+fn read_events(line: Line<'_>, mut on_event: impl FnMut(StreamEvent)) {
+    match line {
         Line::Whole(line) => read_line(line, &mut on_event),
         Line::TooLong(bytes) => on_event(StreamEvent::LineTooLong { bytes }),
-    };
+    }
+}
+
+fn copy_lines(
+    limit: usize,
+    mut input: impl Read,
+    output: impl Write,
+    mut on_line: impl FnMut(Line<'_>),
+) -> TeeEnd {
     let mut end = TeeEnd::default();
     let mut output = Some(output);
     let mut lines = Lines::new(limit);

@@ -111,7 +111,10 @@ Not synced are .git, node_modules, target, .venv and the like, and what a .gitig
     #[command(after_help = "\
 Examples:
   claude -p --output-format stream-json --verbose --dangerously-skip-permissions < prompt.txt \\
-    | uspark watch-claude --project-id my-project
+    | uspark watch-claude --project-id my-project --stream-output
+
+With --stream-output each line is also an event of the project, `GET /api/projects/{id}/events`. While
+the server is away the lines are kept in .uspark; what is there at the end is sent by the next run.
 
 Exits with 0 once everything is on the server, else with 1. With `set -o pipefail` the pipe gives
 Claude's own exit code.")]
@@ -126,10 +129,14 @@ Variables:
   USER_PROMPT        the prompt, when there is neither --prompt nor a command
   ANTHROPIC_API_KEY  Claude Code's key; CLAUDE_API_KEY is passed on under this name
 
+What Claude Code says is also published among the project's events, `GET /api/projects/{id}/events`,
+unless another agent keeps this workspace.
+
 While the server is away a workspace that was synced before is used as it is: the command runs, and
 what it changes is sent when the server is back, or by the next `uspark push`, `watch` or `run`.
 
-Exits with the command's own code; with 1 if that was 0 and the last sync failed.")]
+Exits with the command's own code; with 1 if that was 0 and the last sync failed, or not all that
+Claude Code said could be published.")]
     Run(Run),
     /// Say what the agent of this workspace is doing
     #[command(after_help = "\
@@ -292,7 +299,7 @@ pub struct Transfer {
 /// What `watch-claude` takes.
 #[derive(Debug, Args)]
 pub struct WatchClaude {
-    /// Also publish the lines as the project's events (there are none yet: nothing is published)
+    /// Also publish the lines among the project's events, where everybody can follow them
     #[arg(long)]
     pub stream_output: bool,
     /// Between what.

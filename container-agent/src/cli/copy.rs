@@ -12,7 +12,8 @@ use super::failure::Failure;
 use super::output::say;
 use super::signals::Stops;
 use super::tools::ToolCalls;
-use crate::claude::{Outlet, Stopper, Tap, tee};
+use crate::claude::{Line, Outlet, Stopper, Tap, tee_lines};
+use crate::publish::LineSink;
 
 /// A copy from somewhere to standard output.
 #[derive(Debug)]
@@ -23,9 +24,13 @@ pub struct Copy {
 
 impl Copy {
     /// Copies standard input. Once stopped, waits `grace` for what is still to come.
-    pub fn of_stdin(grace: Duration, calls: Arc<ToolCalls>) -> Result<Self, Failure> {
+    pub fn of_stdin(
+        grace: Duration,
+        calls: Arc<ToolCalls>,
+        lines: Option<LineSink>,
+    ) -> Result<Self, Failure> {
         Tap::stdin(grace)
-            .and_then(|tap| Self::start(tap, calls))
+            .and_then(|tap| Self::start(tap, calls, lines))
             .map_err(failed)
     }
 
@@ -34,19 +39,31 @@ impl Copy {
         output: OwnedFd,
         grace: Duration,
         calls: Arc<ToolCalls>,
+        lines: Option<LineSink>,
     ) -> Result<Self, Failure> {
         Tap::new(output, grace)
-            .and_then(|tap| Self::start(tap, calls))
+            .and_then(|tap| Self::start(tap, calls, lines))
             .map_err(failed)
     }
 
-    fn start((tap, stopper): (Tap, Stopper), calls: Arc<ToolCalls>) -> io::Result<Self> {
+    fn start(
+        (tap, stopper): (Tap, Stopper),
+        calls: Arc<ToolCalls>,
+        mut lines: Option<LineSink>,
+    ) -> io::Result<Self> {
         let outlet = Outlet::stdout()?;
         let (sender, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("copy".into())
             .spawn(move || {
-                let end = tee(tap, outlet, |event| calls.note(event));
+                let on_line = |line: Line<'_>| {
+                    if let Some(lines) = &mut lines {
+                        lines.take(line);
+                    }
+                };
+                let end = tee_lines(tap, outlet, |event| calls.note(event), on_line);
+                // There are no more to come.
+                drop(lines);
                 if let Some(error) = end.input {
                     say(format_args!("uspark: the stream broke off: {error}\n"));
                 }

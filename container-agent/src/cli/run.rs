@@ -16,10 +16,12 @@ use super::failure::Failure;
 use super::keeper::{Keeper, Plan, Unreachable};
 use super::output::{Output, not_equal, say, warnings};
 use super::place::{Missing, Workspace};
+use super::publish;
 use super::signals::{Stops, stopped};
 use super::tools::ToolCalls;
 use super::watch::{SPOOLED, attach, fresh_run, incomplete, wanted};
 use crate::command::{Running, Task, Terminal, exit_code};
+use crate::publish::LineSink;
 
 /// How long a command may take to end after it was asked to. Container engines give 10 s before
 /// they kill everything; half of that is left for the last sync.
@@ -37,8 +39,15 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
     let mut stops = Stops::listen()?;
     let calls = Arc::new(ToolCalls::new(&workspace.root));
 
+    let run = fresh_run();
+    // The agent that has the workspace has a token, this process perhaps none.
+    let published = match (&task, &plan) {
+        (Task::Claude { .. }, Plan::Be(connection)) => Some(connection.clone()),
+        _ => None,
+    };
+
     let keeper = tokio::select! {
-        keeper = pull(plan, &workspace, &calls, target) => keeper?,
+        keeper = pull(plan, &workspace, &calls, target, run.clone()) => keeper?,
         signal = stops.next() => {
             return Err(stopped(signal, "the first pull", "the command was not started"));
         }
@@ -47,12 +56,15 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         true => workspace.current.clone(),
         false => workspace.root.clone(),
     };
-    let status = execute(task, directory, Arc::clone(&calls), &mut stops).await?;
+    let publishing = published.map(|connection| publish::begin(&workspace, &connection, &run));
+    let (publisher, lines) = publishing.transpose()?.unzip();
+    let status = execute(task, directory, Arc::clone(&calls), lines, &mut stops).await?;
     // As much as the agent of another process takes in time.
     let _ = tokio::time::timeout(patience, calls.told()).await;
-    let finished = tokio::select! {
-        finished = keeper.finish(patience) => finished,
-        signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
+    let published = publish::end(publisher, Instant::now() + patience);
+    let (finished, unpublished) = tokio::select! {
+        both = async { tokio::join!(keeper.finish(patience), published) } => both,
+        signal = stops.next() => (Err(stopped(signal, "the last sync", SPOOLED)), None),
     };
 
     let code = exit_code(status);
@@ -62,7 +74,7 @@ pub async fn run(given: args::Run, output: Output) -> Result<u8, Failure> {
         Ok(finished) => {
             say(warnings(&finished.report));
             object["report"] = json!(finished.report);
-            incomplete(&finished.report)
+            incomplete(&finished.report).or(unpublished)
         }
     };
     let synced = output.conclude("", object, failure);
@@ -101,8 +113,9 @@ async fn pull(
     workspace: &Workspace,
     calls: &ToolCalls,
     target: &args::Target,
+    run: String,
 ) -> Result<Keeper, Failure> {
-    let wanted = wanted("run", target, Some(fresh_run()), Unreachable::DoWithout);
+    let wanted = wanted("run", target, Some(run), Unreachable::DoWithout);
     let mut keeper = plan.start(workspace, wanted).await?;
     if keeper.is_alone() {
         say(
@@ -125,12 +138,13 @@ async fn execute(
     task: Task,
     directory: PathBuf,
     calls: Arc<ToolCalls>,
+    lines: Option<LineSink>,
     stops: &mut Stops,
 ) -> Result<ExitStatus, Failure> {
     let mut running = Running::start(task, directory, Terminal::of_this_process())?;
     let copy = running.take_output();
     let mut copy = match copy {
-        Some(output) => Some(Copy::of_output(output, OUTPUT_GRACE, calls)?),
+        Some(output) => Some(Copy::of_output(output, OUTPUT_GRACE, calls, lines)?),
         None => None,
     };
     let mut kill_at = None;

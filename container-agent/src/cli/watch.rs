@@ -13,6 +13,7 @@ use super::failure::{Failure, USAGE};
 use super::keeper::{Finished, Keeper, Plan, Unreachable, Wanted};
 use super::output::{Output, not_equal, say, unreadable, warnings};
 use super::place::{Missing, Workspace};
+use super::publish;
 use super::signals::{Stops, stopped};
 use super::tools::ToolCalls;
 use crate::control::{ControlClient, ReportView};
@@ -59,7 +60,7 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
         finished = keeper.finish(patience) => finished,
         signal = stops.next() => Err(stopped(signal, "the last sync", SPOOLED)),
     };
-    Ok(conclude("watch", &workspace, finished, output))
+    Ok(conclude("watch", &workspace, finished, None, output))
 }
 
 /// How long after the end of the stream a signal still counts as one to Claude Code.
@@ -67,9 +68,6 @@ const LATE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Runs `watch-claude`.
 pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8, Failure> {
-    if given.stream_output {
-        say("uspark: --stream-output: projects have no events yet, so nothing is published\n");
-    }
     let target = given.target;
     let (workspace, plan) = match prepare(&target).await {
         Ok(prepared) => prepared,
@@ -79,10 +77,23 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
     let mut stops = Stops::listen()?;
     let patience = target.place.sync_timeout;
     let calls = Arc::new(ToolCalls::new(&workspace.root));
-    let mut copy = Copy::of_stdin(INPUT_GRACE, Arc::clone(&calls))?;
+    let run = fresh_run();
+    let publishing = given.stream_output.then(|| {
+        let connection = publish::connection(&plan, &workspace, &target.connection)?;
+        publish::begin(&workspace, &connection, &run)
+    });
+    let (publisher, lines, unpublished) = match publishing {
+        Some(Ok((publisher, lines))) => (Some(publisher), Some(lines), None),
+        Some(Err(failure)) => {
+            say_not_done("published", &failure);
+            (None, None, Some(failure))
+        }
+        None => (None, None, None),
+    };
+    let mut copy = Copy::of_stdin(INPUT_GRACE, Arc::clone(&calls), lines)?;
     // Beside the copy: the stream waits neither for the network nor for the first scan.
     let starting = tokio::spawn({
-        let (workspace, run) = (workspace.clone(), Some(fresh_run()));
+        let (workspace, run) = (workspace.clone(), Some(run));
         let calls = Arc::clone(&calls);
         let wanted = wanted("watch-claude", &target, run, Unreachable::Await);
         async move { start(plan, &workspace, wanted, &calls).await }
@@ -111,11 +122,18 @@ pub async fn watch_claude(given: args::WatchClaude, output: Output) -> Result<u8
             }
         }
     };
-    let finished = tokio::select! {
-        finished = finish => finished,
-        signal = stop => Err(stopped(signal, "the last sync", SPOOLED)),
+    let (finished, late) = tokio::select! {
+        both = async { tokio::join!(finish, publish::end(publisher, deadline.into())) } => both,
+        signal = stop => (Err(stopped(signal, "the last sync", SPOOLED)), None),
     };
-    Ok(conclude("watch-claude", &workspace, finished, output))
+    let unpublished = unpublished.or(late);
+    Ok(conclude(
+        "watch-claude",
+        &workspace,
+        finished,
+        unpublished,
+        output,
+    ))
 }
 
 async fn prepare(target: &args::Target) -> Result<(Workspace, Plan), Failure> {
@@ -126,21 +144,22 @@ async fn prepare(target: &args::Target) -> Result<(Workspace, Plan), Failure> {
 
 /// Passes the stream through although nothing can be synced: whoever reads it needs all of it.
 async fn pass_through(failure: Failure) -> Failure {
-    say_unsynced(&failure);
+    say_not_done("synced", &failure);
     let copy = async {
         let mut stops = Stops::listen()?;
         // Nobody is told of the tool calls.
         let calls = Arc::new(ToolCalls::new(Path::new("/")));
-        Copy::of_stdin(INPUT_GRACE, calls)?.end(&mut stops).await;
+        let copy = Copy::of_stdin(INPUT_GRACE, calls, None);
+        copy?.end(&mut stops).await;
         Ok::<_, Failure>(())
     };
     copy.await.err().unwrap_or(failure)
 }
 
 /// At once, not at the end: the stream may go on for hours.
-fn say_unsynced(failure: &Failure) {
+fn say_not_done(what: &str, failure: &Failure) {
     say(format_args!(
-        "uspark: nothing is synced: {}; the stream goes on\n",
+        "uspark: nothing is {what}: {}; the stream goes on\n",
         printable(&failure.message)
     ));
 }
@@ -155,7 +174,7 @@ async fn start(
     let started = plan.start(workspace, wanted).await;
     match &started {
         Ok(keeper) => attach(calls, keeper, workspace).await?,
-        Err(failure) => say_unsynced(failure),
+        Err(failure) => say_not_done("synced", failure),
     }
     started
 }
@@ -210,6 +229,7 @@ fn conclude(
     command: &str,
     workspace: &Workspace,
     finished: Result<Finished, Failure>,
+    unpublished: Option<Failure>,
     output: Output,
 ) -> u8 {
     let mut object = json!({"command": command, "project": workspace.project});
@@ -218,7 +238,7 @@ fn conclude(
         Ok(Finished { report, .. }) => {
             say(warnings(&report));
             object["report"] = json!(report);
-            incomplete(&report)
+            incomplete(&report).or(unpublished)
         }
     };
     output.conclude("", object, failure)

@@ -113,16 +113,36 @@ async fn a_signal_waits_for_the_end_of_the_stream() {
 }
 
 #[tokio::test]
-async fn publishing_is_accepted_and_said_to_do_nothing() {
+async fn what_cannot_be_published_is_said_and_fails() {
     let sandbox = Sandbox::with_agent();
     let command = [&WATCH[..], &["--stream-output"]].concat();
     let ended = end(sandbox.command(&command).spawn().unwrap(), b"x\n").await;
-    assert_eq!((ended.code, ended.text()), (0, "x\n"));
-    assert!(
-        ended.stderr.contains("nothing is published"),
-        "{}",
-        ended.stderr
-    );
+    assert_eq!(ended.text(), "x\n");
+    ended.assert_failed(1, "no token for the server");
+    let said = ended.stderr.lines().next().unwrap();
+    assert!(said.starts_with("uspark: nothing is published: "), "{said}");
+
+    let server = nobody();
+    let arguments = [
+        "--token",
+        "uspk_a_b",
+        "--server",
+        &server,
+        "--sync-timeout",
+        "200ms",
+    ];
+    let child = sandbox
+        .command(&[&command[..], &arguments].concat())
+        .spawn()
+        .unwrap();
+    let ended = end(child, b"x\n").await;
+    assert_eq!(ended.text(), "x\n");
+    ended.assert_failed(1, "not all that the stream said is published");
+    let spooled = std::fs::read_dir(sandbox.work().join(".uspark/lines/p")).unwrap();
+    let spooled: Vec<_> = spooled
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(spooled, [b"x\n"]);
 }
 
 #[tokio::test]

@@ -78,6 +78,9 @@ impl Log {
     }
 }
 
+/// Authors of one settled version that are named.
+const AUTHORS: usize = 8;
+
 /// A text document in memory.
 pub struct LiveText {
     /// The text.
@@ -88,6 +91,8 @@ pub struct LiveText {
     pub seed: Option<Bytes>,
     /// Since when there are edits that are not settled.
     pub unsettled: Option<Unsettled>,
+    /// Who made these edits, the last one at the end.
+    pub authors: Vec<Origin>,
     /// When it was last of use.
     pub used: Instant,
     /// As it is counted.
@@ -110,13 +115,16 @@ pub struct LoadedText {
     replica: TextReplica,
     log: Log,
     seed: Option<Bytes>,
+    author: Option<Origin>,
 }
 
 impl LoadedText {
-    /// Builds the replica of what was stored, or of the seed if nothing was.
+    /// Builds the replica of what was stored, or of the seed if nothing was. `author` made the last
+    /// update.
     pub fn build(
         name: DocumentName,
         stored: &StoredDocument,
+        author: Option<Origin>,
         seed: Option<Vec<u8>>,
         client: ClientId,
     ) -> Result<Self, ReplicaError> {
@@ -133,6 +141,7 @@ impl LoadedText {
             replica,
             log: Log::after(name, stored),
             seed: seed.map(Bytes::from),
+            author,
         })
     }
 
@@ -144,7 +153,12 @@ impl LoadedText {
         at: u64,
         mut counted: HeldDocument,
     ) -> LiveText {
-        let Self { replica, log, seed } = self;
+        let Self {
+            replica,
+            log,
+            seed,
+            author,
+        } = self;
         counted.pending(replica.waiting_bytes());
         // Edits that were stored but not settled before a restart.
         let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
@@ -158,6 +172,7 @@ impl LoadedText {
             log,
             seed,
             unsettled,
+            authors: author.into_iter().filter(|_| differs).collect(),
             used: now,
             counted,
         }
@@ -165,8 +180,17 @@ impl LoadedText {
 }
 
 impl LiveText {
-    /// Notes an edit.
-    pub fn edited(&mut self, now: Instant, at: u64) {
+    /// Notes an edit; `author` is `None` for the server.
+    pub fn edited(&mut self, now: Instant, at: u64, author: Option<Origin>) {
+        if let Some(author) = author
+            && self.authors.last() != Some(&author)
+        {
+            self.authors.retain(|other| *other != author);
+            if self.authors.len() == AUTHORS {
+                self.authors.remove(0);
+            }
+            self.authors.push(author);
+        }
         let first = self.unsettled.map_or(now, |unsettled| unsettled.first);
         self.unsettled = Some(Unsettled {
             first,

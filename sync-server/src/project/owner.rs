@@ -3,6 +3,7 @@
 //! It never waits for I/O: loading, fetching and committing run beside it and come back as
 //! commands, so a keystroke waits for no disk.
 
+mod events;
 mod files;
 mod lacking;
 mod load;

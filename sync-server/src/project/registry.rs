@@ -38,6 +38,8 @@ pub struct ProjectDeps {
     pub clock: fn() -> u64,
     /// How long things wait.
     pub timing: Timing,
+    /// Events of a project that are kept.
+    pub kept_events: u64,
     /// Every task of the server.
     pub tasks: TaskTracker,
     /// What is measured.

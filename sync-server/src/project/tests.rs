@@ -2,6 +2,7 @@
 //! held, failed and taken over by the next process.
 
 mod conflicts;
+mod events;
 mod original;
 mod random;
 mod restored;
@@ -89,6 +90,7 @@ impl Server {
             facts: BlobFacts::new(blobs.clone()),
             clock: || 1_000,
             timing,
+            kept_events: 1_000,
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
         });

@@ -17,6 +17,9 @@ pub struct Tree {
     by_doc: HashMap<DocId, Vec<FilePath>>,
     /// From what a file system may confuse to the path that was there first.
     by_collision: HashMap<String, FilePath>,
+    /// Each path that was set or removed since the last [`Tree::take_changes`], with what was
+    /// there then.
+    changed: BTreeMap<FilePath, Option<Entry>>,
 }
 
 impl Tree {
@@ -40,9 +43,20 @@ impl Tree {
         self.by_doc.get(doc).map_or(&[], Vec::as_slice)
     }
 
+    /// The paths that were set or removed since the last call, and what was there then.
+    pub fn take_changes(&mut self) -> BTreeMap<FilePath, Option<Entry>> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Leaves a change for the next [`Tree::take_changes`].
+    pub fn leave_change(&mut self, path: FilePath, before: Option<Entry>) {
+        self.changed.entry(path).or_insert(before);
+    }
+
     /// Sets a path, and gives what was there.
     pub fn set(&mut self, path: &FilePath, entry: Entry) -> Option<Entry> {
         let before = self.remove(path);
+        self.leave_change(path.clone(), None);
         if let Some(doc) = entry.doc() {
             self.by_doc
                 .entry(doc.clone())
@@ -59,6 +73,7 @@ impl Tree {
     /// Removes a path, and gives what was there.
     pub fn remove(&mut self, path: &FilePath) -> Option<Entry> {
         let before = self.entries.remove(path)?;
+        self.leave_change(path.clone(), Some(before.clone()));
         if let Some(doc) = before.doc()
             && let Some(paths) = self.by_doc.get_mut(doc)
         {
@@ -150,6 +165,25 @@ mod tests {
         assert!(tree.has_below(&path("src")) && !tree.has_below(&path("sr")));
         tree.remove(&path("src/Main.rs"));
         assert_eq!(tree.collides_with(&path("SRC/main.rs")), None);
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_change_is_kept() {
+        let mut tree = Tree::default();
+        tree.set(&path("a"), text("d"));
+        tree.set(&path("b"), Entry::Dir);
+        tree.take_changes();
+        tree.set(&path("a"), Entry::Dir);
+        tree.remove(&path("a"));
+        tree.set(&path("c"), text("d"));
+        tree.set(&path("c"), Entry::Dir);
+        tree.remove(&path("not-there"));
+        let changes = tree.take_changes();
+        assert_eq!(
+            changes.into_iter().collect::<Vec<_>>(),
+            [(path("a"), Some(text("d"))), (path("c"), None)]
+        );
+        assert!(tree.take_changes().is_empty());
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 use super::tls::Tls;
 use crate::metrics::{Held, Metrics};
@@ -92,6 +95,23 @@ impl Serving {
     }
 }
 
+/// Cuts a request's connection off: for an answer that is to end though nobody reads it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CutOff(CancellationToken);
+
+impl CutOff {
+    /// Cuts.
+    pub(crate) fn cut(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it was cut.
+    #[cfg(test)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
 /// Serves until `stopping`, and `drain` longer what is under way then.
 pub(super) async fn accept(
     listener: TcpListener,
@@ -156,6 +176,12 @@ async fn answer<S>(stream: S, router: Router, ending: Ending)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let cut_off = CutOff::default();
+    let cut = cut_off.0.clone();
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(cut_off.clone());
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -178,6 +204,7 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = ending.abandoned.cancelled() => return,
+            () = cut.cancelled() => return,
         }
     }
 }

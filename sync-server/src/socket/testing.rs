@@ -87,6 +87,7 @@ impl TestServer {
             blobs: blobs.clone(),
             clock: system_clock,
             timing,
+            kept_events: 1_000,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });

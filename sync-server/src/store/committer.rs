@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Outcome, Refused, Store, StoreError, Write};
+use super::{News, Outcome, Refused, Store, StoreError, Write};
 use crate::metrics::Metrics;
 
 /// Memory that queued groups may hold, in KiB: two of the largest updates that are accepted.
@@ -53,6 +53,7 @@ pub struct Committer {
     /// waits.
     room: Arc<Semaphore>,
     last_error: Arc<Mutex<Option<Arc<StoreError>>>>,
+    news: News,
 }
 
 enum Command {
@@ -78,12 +79,13 @@ impl Committer {
     /// Starts the thread; how long commits take, and how many fail, is counted.
     pub fn measured(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
         let (commands, queue) = mpsc::channel();
-        let last_error = Arc::default();
+        let (last_error, news) = (Arc::default(), News::default());
         let worker = Worker {
             store,
             queue,
             last_error: Arc::clone(&last_error),
             metrics,
+            news: news.clone(),
         };
         std::thread::Builder::new()
             .name("committer".into())
@@ -93,7 +95,13 @@ impl Committer {
             commands,
             room: Arc::new(Semaphore::new(QUEUE_KIB)),
             last_error,
+            news,
         }
+    }
+
+    /// Where to hear of events that have become durable.
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     /// Queues a group now, and answers when it is durable.
@@ -174,6 +182,7 @@ struct Worker {
     queue: Receiver<Command>,
     last_error: Arc<Mutex<Option<Arc<StoreError>>>>,
     metrics: Arc<Metrics>,
+    news: News,
 }
 
 impl Worker {
@@ -220,7 +229,7 @@ impl Worker {
             .into_iter()
             .map(|group| (group.writes, (group.answer, group.since, group.room)))
             .unzip();
-        let results = match self.attempt(&batch) {
+        let results: Vec<_> = match self.attempt(&batch) {
             // One group that does not fit must not fail the small ones beside it.
             Err(error) if batch.len() > 1 && matches!(*error, StoreError::Full { .. }) => {
                 let alone = batch.chunks(1).map(|group| self.attempt(group));
@@ -228,6 +237,9 @@ impl Worker {
             }
             result => each(batch.len(), result),
         };
+        let durable = batch.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let events = durable.flat_map(|(group, _)| group.iter().filter_map(Write::events_of));
+        events.for_each(|project| self.news.tell(project));
         drop(batch);
         for ((answer, since, room), result) in answers.into_iter().zip(results) {
             drop(room);

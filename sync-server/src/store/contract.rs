@@ -137,6 +137,67 @@ fn audit(actor: &str) -> AuditRecord {
     }
 }
 
+/// An event that tells itself apart by its time.
+pub(super) fn event(at: u64) -> EventRecord {
+    let origin = |tool: Option<&str>| Origin {
+        token: "abcdefghijkl".parse().unwrap(),
+        run: Some("run-1".into()),
+        tool_use_id: None,
+        tool: tool.map(Into::into),
+    };
+    let file = FileState {
+        kind: FileKind::Text,
+        hash: Some(BlobHash::of(b"x")),
+    };
+    let (path, from) = ("a/b".parse().unwrap(), "c".parse().unwrap());
+    EventRecord {
+        at,
+        what: Happening::Moved { path, from, file },
+        who: Some(origin(Some("Edit"))),
+        also: vec![origin(None)],
+    }
+}
+
+pub(super) fn events(id: &str, at: std::ops::RangeInclusive<u64>, keep: u64) -> Write {
+    Write::Events {
+        project: project(id),
+        events: at.map(event).collect(),
+        keep,
+    }
+}
+
+fn lines(from: u64, lines: &[&str]) -> RunLines {
+    RunLines {
+        project: project("p"),
+        run: "r".into(),
+        from,
+        lines: strings(lines),
+        at: 9,
+        who: None,
+        keep: 100,
+    }
+}
+
+/// The numbers and times of events, then the last number, and the one up to which they are cut.
+fn told(store: &dyn Store, id: &str, after: u64) -> (Vec<(u64, u64)>, u64, u64) {
+    let page = store.events(&project(id), after, 100).unwrap().unwrap();
+    let events = page
+        .events
+        .iter()
+        .map(|(number, event)| (*number, event.at));
+    (events.collect(), page.last, page.cut)
+}
+
+/// Lines of runs, with their numbers.
+fn said(store: &dyn Store) -> Vec<(u64, String)> {
+    let page = store.events(&project("p"), 0, 100).unwrap().unwrap();
+    let line = |(_, event): (u64, EventRecord)| match event.what {
+        Happening::Line { line, text, .. } => (line, text),
+        other => panic!("{other:?}"),
+    };
+    page.events.into_iter().map(line).collect()
+}
+
 /// Commits one group and answers what became of it.
 pub(super) fn commit(store: &dyn Store, group: Vec<Write>) -> Outcome {
     store.commit(&[group]).unwrap().pop().unwrap()
@@ -450,6 +511,89 @@ contract! {
         assert!(all.is_sorted_by_key(|(number, _)| *number));
         assert_eq!(store.audit(all[0].0, 1).unwrap(), all[1..2]);
         assert_eq!(store.audit(all[2].0, 9).unwrap(), []);
+    }
+
+    fn events_are_numbered_as_they_come_and_read_in_pages(store) {
+        assert_eq!(store.events(&project("p"), 0, 9).unwrap(), None);
+        commit(store, vec![create("p"), create("q")]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![], 0, 0));
+        commit(store, vec![events("p", 1..=2, 100), append("p", 1, "x")]).unwrap();
+        commit(store, vec![events("q", 7..=7, 100), events("p", 3..=3, 100)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(1, 1), (2, 2), (3, 3)], 3, 0));
+        assert_eq!(told(store, "p", 2), (vec![(3, 3)], 3, 0));
+        assert_eq!(told(store, "p", 3), (vec![], 3, 0));
+        assert_eq!(told(store, "q", 0), (vec![(1, 7)], 1, 0));
+        let page = store.events(&project("p"), 0, 2).unwrap().unwrap();
+        assert_eq!(page.events, [(1, event(1)), (2, event(2))]);
+    }
+
+    fn a_refused_group_leaves_no_event_and_takes_no_number(store) {
+        commit(store, vec![create("p"), append("p", 1, "x")]).unwrap();
+        assert_eq!(commit(store, vec![events("p", 1..=3, 9), append("p", 1, "stale")]), taken("p", 1));
+        commit(store, vec![events("p", 4..=4, 9)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(1, 4)], 1, 0));
+        let none = Err(Refused::NoSuchProject(project("q")));
+        assert_eq!(commit(store, vec![events("q", 1..=1, 9)]), none);
+    }
+
+    fn the_newest_events_are_kept(store) {
+        commit(store, vec![create("p"), create("q"), events("q", 1..=9, 100)]).unwrap();
+        commit(store, vec![events("p", 1..=5, 3)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(3, 3), (4, 4), (5, 5)], 5, 2));
+        commit(store, vec![events("p", 6..=6, 3)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(4, 4), (5, 5), (6, 6)], 6, 3));
+        // What is gone does not come back when more may be kept.
+        commit(store, vec![events("p", 7..=7, 100)]).unwrap();
+        assert_eq!(told(store, "p", 4), (vec![(5, 5), (6, 6), (7, 7)], 7, 3));
+        commit(store, vec![events("p", 8..=8, 1)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(8, 8)], 8, 7));
+        assert_eq!(told(store, "q", 0).0.len(), 9);
+    }
+
+    fn no_number_is_given_twice_not_to_a_later_project_either(store) {
+        commit(store, vec![create("p"), events("p", 1..=5, 100)]).unwrap();
+        commit(store, vec![Write::DeleteProject(project("p"))]).unwrap();
+        assert_eq!(store.events(&project("p"), 0, 9).unwrap(), None);
+        commit(store, vec![create("p")]).unwrap();
+        // Who had seen them all sees that something is cut.
+        assert_eq!(told(store, "p", 0), (vec![], 6, 6));
+        commit(store, vec![events("p", 1..=1, 100)]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(7, 1)], 7, 6));
+    }
+
+    fn a_page_of_events_is_bounded_in_bytes(store) {
+        let long = "x".repeat(EVENT_PAGE_BYTES / 4);
+        let ten = [long.as_str(); 10];
+        commit(store, vec![create("p"), Write::Lines(lines(1, &ten))]).unwrap();
+        let (mut after, mut pages) = (0, 0);
+        while after < 10 {
+            let page = store.events(&project("p"), after, 100).unwrap().unwrap();
+            assert!((1..=4).contains(&page.events.len()), "{}", page.events.len());
+            assert_eq!(page.events[0].0, after + 1);
+            (after, pages) = (page.events.last().unwrap().0, pages + 1);
+        }
+        assert!(pages >= 3, "{pages}");
+    }
+
+    fn each_line_of_a_run_is_there_once(store) {
+        let none = Err(Refused::NoSuchProject(project("p")));
+        assert_eq!(commit(store, vec![Write::Lines(lines(1, &["a"]))]), none);
+        commit(store, vec![create("p")]).unwrap();
+        let missing = |next| Err(Refused::LinesMissing { next });
+        assert_eq!(commit(store, vec![Write::Lines(lines(2, &["b"]))]), missing(1));
+        for again in [lines(1, &["a", "b"]), lines(1, &["a", "b"]), lines(2, &["b"]), lines(3, &[])] {
+            commit(store, vec![Write::Lines(again)]).unwrap();
+        }
+        assert_eq!(commit(store, vec![Write::Lines(lines(4, &["d"]))]), missing(3));
+        commit(store, vec![Write::Lines(lines(2, &["b", "c", ""]))]).unwrap();
+        let other = RunLines { run: "other".into(), ..lines(1, &["A"]) };
+        commit(store, vec![Write::Lines(other)]).unwrap();
+        let expected = [(1, "a"), (2, "b"), (3, "c"), (4, ""), (1, "A")];
+        assert_eq!(said(store), expected.map(|(line, text)| (line, text.to_owned())));
+        // Also when they are cut.
+        commit(store, vec![events("p", 1..=1, 1)]).unwrap();
+        commit(store, vec![Write::Lines(lines(1, &["a", "b", "c", ""]))]).unwrap();
+        assert_eq!(told(store, "p", 0), (vec![(6, 1)], 6, 5));
     }
 
     fn numbers_beyond_every_calendar_are_kept_as_the_largest(store) {

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, BlobBody, Origin, OriginSpan, Outcome, ProjectRecord, Reader, Refused,
-    SettledVersion, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, BlobBody, EVENT_PAGE_BYTES, EventPage, EventRecord, Origin, OriginSpan, Outcome,
+    ProjectRecord, Reader, Refused, SettledVersion, Store, StoreError, StoredBlob, StoredDocument,
+    TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord, TokenScope};
 
@@ -26,6 +27,14 @@ struct State {
     blobs: BTreeMap<BlobHash, StoredBlob>,
     tokens: BTreeMap<TokenId, TokenRecord>,
     audit: Vec<AuditRecord>,
+    numbers: BTreeMap<ProjectId, EventNumbers>,
+}
+
+/// Which numbers a project's events have; kept when the project goes.
+#[derive(Debug, Default, Clone, Copy)]
+struct EventNumbers {
+    last: u64,
+    cut: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +46,9 @@ struct Project {
     /// The last update of each text that a settled version holds.
     settled_through: BTreeMap<DocId, u64>,
     blobs: BTreeSet<BlobHash>,
+    events: BTreeMap<u64, EventRecord>,
+    /// How many lines of each run there are.
+    runs: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -97,6 +109,9 @@ impl State {
                     .ok_or_else(|| Refused::NoSuchProject(id.clone()))?;
                 let scope = TokenScope::Project(id.clone());
                 self.tokens.retain(|_, token| token.scope != scope);
+                let numbers = self.numbers.entry(id.clone()).or_default();
+                numbers.last += 1;
+                numbers.cut = numbers.last;
             }
             Write::Append {
                 name,
@@ -174,7 +189,34 @@ impl State {
                 token.revoked_at.get_or_insert(*at);
             }
             Write::Audit(record) => self.audit.push(record.clone()),
+            Write::Events {
+                project,
+                events,
+                keep,
+            } => self.add_events(project, events.clone(), *keep)?,
+            Write::Lines(lines) => {
+                let runs = &mut self.project(&lines.project)?.runs;
+                let stored = runs.get(&lines.run).copied().unwrap_or(0);
+                let new = lines.missing(stored)?;
+                if !new.is_empty() {
+                    runs.insert(lines.run.clone(), lines.last());
+                    self.add_events(&lines.project, new, lines.keep)?;
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn add_events(&mut self, id: &ProjectId, events: Vec<EventRecord>, keep: u64) -> Outcome {
+        let mut numbers = self.numbers.get(id).copied().unwrap_or_default();
+        let project = self.project(id)?;
+        for event in events {
+            numbers.last += 1;
+            project.events.insert(numbers.last, event);
+        }
+        numbers.cut = numbers.cut.max(numbers.last.saturating_sub(keep));
+        project.events.retain(|number, _| *number > numbers.cut);
+        self.numbers.insert(id.clone(), numbers);
         Ok(())
     }
 }
@@ -188,6 +230,8 @@ impl Project {
             settled: BTreeMap::new(),
             settled_through: BTreeMap::new(),
             blobs: BTreeSet::new(),
+            events: BTreeMap::new(),
+            runs: BTreeMap::new(),
         }
     }
 }
@@ -346,5 +390,32 @@ impl Store for MemoryStore {
             .skip_while(|(number, _)| *number <= after)
             .take(limit)
             .collect())
+    }
+
+    fn events(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<EventPage>, StoreError> {
+        let state = self.state();
+        let Some(found) = state.projects.get(project) else {
+            return Ok(None);
+        };
+        let numbers = state.numbers.get(project).copied().unwrap_or_default();
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        for (number, event) in found.events.range(later).take(limit) {
+            if bytes >= EVENT_PAGE_BYTES {
+                break;
+            }
+            bytes += event.cost();
+            events.push((*number, event.clone()));
+        }
+        Ok(Some(EventPage {
+            events,
+            last: numbers.last,
+            cut: numbers.cut,
+        }))
     }
 }

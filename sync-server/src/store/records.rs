@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 use uspark_shared::path::FilePath;
 
+use super::Refused;
 use crate::access::{TokenId, TokenRecord, TokenScope};
 
 /// One change to the store. A `Vec` of them is a group, and atomic.
@@ -17,7 +18,7 @@ use crate::access::{TokenId, TokenRecord, TokenScope};
 pub enum Write {
     /// Makes a project.
     CreateProject(ProjectRecord),
-    /// Deletes a project with its documents, texts, history, rights to blobs, and tokens.
+    /// Deletes a project with its documents, texts, history, rights to blobs, events and tokens.
     ///
     /// The audit log stays. Bytes of blobs stay too until they are collected, but this project
     /// (or a later one of the same id) can read none of them.
@@ -82,6 +83,20 @@ pub enum Write {
     },
     /// Adds a line to the audit log.
     Audit(AuditRecord),
+    /// Adds events to a project's, in this order.
+    ///
+    /// Each gets the next number, from 1 on. No number is ever given again, not to a later project
+    /// of the same id either, whose first number is more than one above the last of this one.
+    Events {
+        /// The project.
+        project: ProjectId,
+        /// What happened.
+        events: Vec<EventRecord>,
+        /// How many of the project's events are kept; the oldest go.
+        keep: u64,
+    },
+    /// Adds the lines of a run that are not there yet to a project's events.
+    Lines(RunLines),
 }
 
 /// A project.
@@ -209,6 +224,165 @@ pub struct AuditRecord {
     pub detail: String,
 }
 
+/// Something that happened in a project. This is also how it is written, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+    /// Who did it, of several who edited one text the last; `None` is the server itself.
+    pub who: Option<Origin>,
+    /// Who else edited the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Origin>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub enum Happening {
+    /// There is a path that was not there before.
+    Created {
+        /// The path.
+        path: FilePath,
+        /// What is there.
+        #[serde(flatten)]
+        file: FileState,
+    },
+    /// A path is something else now.
+    Changed {
+        /// The path.
+        path: FilePath,
+        /// What is there.
+        #[serde(flatten)]
+        file: FileState,
+    },
+    /// A path is gone.
+    Deleted {
+        /// The path.
+        path: FilePath,
+        /// What was there.
+        #[serde(flatten)]
+        file: FileState,
+    },
+    /// A text went to another path. What was there before is gone.
+    Moved {
+        /// Where it is.
+        path: FilePath,
+        /// Where it was.
+        from: FilePath,
+        /// What is there.
+        #[serde(flatten)]
+        file: FileState,
+    },
+    /// A run said something.
+    Line {
+        /// The run.
+        run: String,
+        /// Which line of the run it is, from 1 on.
+        line: u64,
+        /// The line, without its end.
+        text: String,
+    },
+}
+
+/// What an event says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// What kind it is.
+    pub kind: FileKind,
+    /// Its content, of a text the settled one; links and directories have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<BlobHash>,
+}
+
+/// The kinds of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A text.
+    Text,
+    /// Any other bytes.
+    Binary,
+    /// A symbolic link.
+    Link,
+    /// An empty directory.
+    Dir,
+}
+
+/// Consecutive lines that a run said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLines {
+    /// The project.
+    pub project: ProjectId,
+    /// The run.
+    pub run: String,
+    /// The number of the first of these lines; a run's first is 1.
+    pub from: u64,
+    /// The lines, without their ends.
+    pub lines: Vec<String>,
+    /// When they came.
+    pub at: u64,
+    /// Whose they are.
+    pub who: Option<Origin>,
+    /// How many of the project's events are kept.
+    pub keep: u64,
+}
+
+/// Some of a project's events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPage {
+    /// Events in order, each with its number.
+    pub events: Vec<(u64, EventRecord)>,
+    /// The number that was given last; 0 before the first.
+    pub last: u64,
+    /// The number up to which none is kept; 0 if all are.
+    pub cut: u64,
+}
+
+impl EventRecord {
+    /// About how many bytes it holds.
+    pub(super) fn cost(&self) -> usize {
+        let said = match &self.what {
+            Happening::Line { run, text, .. } => run.len() + text.len(),
+            _ => 0,
+        };
+        let claimed = self.who.iter().chain(&self.also).map(Origin::cost);
+        size_of::<Self>() + said + claimed.sum::<usize>()
+    }
+}
+
+impl RunLines {
+    /// The number of the last of them.
+    pub(super) fn last(&self) -> u64 {
+        self.from + self.lines.len() as u64 - 1
+    }
+
+    /// Those that are still to be added where the run has `stored` lines. Between them there must
+    /// be no gap.
+    pub(super) fn missing(&self, stored: u64) -> Result<Vec<EventRecord>, Refused> {
+        let next = stored + 1;
+        if self.from > next {
+            return Err(Refused::LinesMissing { next });
+        }
+        let numbered = (self.from..).zip(&self.lines);
+        let new = numbered.filter(|(line, _)| *line >= next);
+        let event = |(line, text): (u64, &String)| EventRecord {
+            at: self.at,
+            what: Happening::Line {
+                run: self.run.clone(),
+                line,
+                text: text.clone(),
+            },
+            who: self.who.clone(),
+            also: Vec::new(),
+        };
+        Ok(new.map(event).collect())
+    }
+}
+
 impl Origin {
     /// The bytes of what was claimed: a peer chose how long that is.
     fn cost(&self) -> usize {
@@ -224,13 +398,25 @@ impl Write {
             Self::Append { name, .. } | Self::Compact { name, .. } => Some(&name.project),
             Self::PutText(TextRecord { project, .. })
             | Self::Settle { project, .. }
-            | Self::PutBlob { project, .. } => Some(project),
+            | Self::PutBlob { project, .. }
+            | Self::Events { project, .. }
+            | Self::Lines(RunLines { project, .. }) => Some(project),
             Self::PutToken(token) => match &token.scope {
                 TokenScope::Project(project) => Some(project),
                 TokenScope::Server => None,
             },
             Self::DeleteProject(project) => Some(project),
             Self::CreateProject(_) | Self::RevokeToken { .. } | Self::Audit(_) => None,
+        }
+    }
+
+    /// The project whose events are others after this write.
+    pub(crate) fn events_of(&self) -> Option<&ProjectId> {
+        match self {
+            Self::Events { project, .. }
+            | Self::Lines(RunLines { project, .. })
+            | Self::DeleteProject(project) => Some(project),
+            _ => None,
         }
     }
 
@@ -247,6 +433,8 @@ impl Write {
             } => bytes.len(),
             Self::CreateProject(project) => project.name.as_ref().map_or(0, String::len),
             Self::Audit(record) => record.detail.len(),
+            Self::Events { events, .. } => events.iter().map(EventRecord::cost).sum(),
+            Self::Lines(lines) => lines.lines.iter().map(String::len).sum(),
             _ => 0,
         };
         size_of::<Self>() + payload

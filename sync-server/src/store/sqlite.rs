@@ -12,6 +12,7 @@
 )]
 
 mod copy;
+mod events;
 mod log;
 mod reads;
 mod schema;
@@ -26,8 +27,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, DataDirectory, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion, Store,
-    StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, DataDirectory, EventPage, OriginSpan, Outcome, ProjectRecord, Reader,
+    SettledVersion, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
 
@@ -182,6 +183,15 @@ impl Store for SqliteStore {
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         self.read(|db| reads::audit(db, after, limit))
+    }
+
+    fn events(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<EventPage>, StoreError> {
+        self.read(|db| events::page(db, project, after, limit))
     }
 }
 

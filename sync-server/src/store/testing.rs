@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion, Store, StoreError,
-    StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, EventPage, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion, Store,
+    StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
 
@@ -203,5 +203,14 @@ impl Store for TestStore {
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         self.read(|store| store.audit(after, limit))
+    }
+
+    fn events(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<EventPage>, StoreError> {
+        self.read(|store| store.events(project, after, limit))
     }
 }

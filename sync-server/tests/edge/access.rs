@@ -25,6 +25,14 @@ const CALLS: &[(&str, &str, Needs, u16)] = &[
     ("PATCH", "/api/projects/P", Needs::Write, 404),
     ("DELETE", "/api/projects/P", Needs::Admin, 404),
     ("GET", "/api/projects/P/archive", Needs::Read, 404),
+    // GET is the same and never ends.
+    ("HEAD", "/api/projects/P/events", Needs::Read, 404),
+    (
+        "POST",
+        "/api/projects/P/events?run=r&from=1",
+        Needs::Write,
+        404,
+    ),
     ("GET", "/api/projects/P/files/a.txt", Needs::Read, 404),
     ("HEAD", "/api/projects/P/files/a.txt", Needs::Read, 404),
     ("PUT", "/api/projects/P/files/new.txt", Needs::Write, 404),
@@ -160,6 +168,7 @@ async fn a_foreign_project_looks_like_none() {
     for path in [
         "/api/projects/ID",
         "/api/projects/ID/archive",
+        "/api/projects/ID/events",
         "/api/projects/ID/files/a",
         "/api/audit?project=ID",
     ] {

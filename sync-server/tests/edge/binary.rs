@@ -24,11 +24,16 @@ pub struct Program {
 
 impl Program {
     pub fn start(data: &Path, more: &[&str]) -> Self {
-        let mut command = command(data);
-        command
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Self::start_by(command(data).args(more))
+    }
+
+    /// One that may say much that nobody reads.
+    pub fn quiet(data: &Path) -> Self {
+        Self::start_by(command(data).env("USPARK_LOG", "error"))
+    }
+
+    fn start_by(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut program = Self {

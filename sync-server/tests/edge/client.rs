@@ -1,5 +1,6 @@
 //! A server in this process, and requests that say exactly what they are told to.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use sync_server::{Config, Running, Server};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// A server over a directory of its own. It stops when it is dropped.
 pub struct TestServer {
@@ -34,6 +36,14 @@ pub struct Call {
     path: String,
     headers: HeaderMap,
     body: Body,
+}
+
+/// What is coming back.
+pub struct Open {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Body,
+    connection: JoinHandle<hyper::Result<()>>,
 }
 
 /// What came back.
@@ -152,9 +162,13 @@ impl Call {
         self
     }
 
-    pub async fn bytes(mut self, bytes: impl Into<Bytes>) -> Answer {
+    pub async fn bytes(self, bytes: impl Into<Bytes>) -> Answer {
+        self.with(bytes).send().await
+    }
+
+    pub fn with(mut self, bytes: impl Into<Bytes>) -> Self {
         self.body = Body::from(bytes.into());
-        self.send().await
+        self
     }
 
     pub async fn body(mut self, body: Body) -> Answer {
@@ -168,10 +182,31 @@ impl Call {
 
     /// On a connection of its own.
     pub async fn send(self) -> Answer {
-        let stream = TcpStream::connect(self.client.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
+        self.try_send().await.unwrap()
+    }
+
+    /// The same with a server that may go away.
+    pub async fn try_send(self) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        let Open {
+            status,
+            headers,
+            body,
+            connection,
+        } = self.open().await?;
+        let body = to_bytes(body, usize::MAX).await?;
+        connection.abort();
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    /// The beginning of an answer.
+    pub async fn open(self) -> Result<Open, Box<dyn Error + Send + Sync>> {
+        let stream = TcpStream::connect(self.client.address).await?;
+        let io = TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(self.method).uri(&self.path);
         request = request.header("host", "test");
@@ -180,15 +215,13 @@ impl Call {
         }
         let mut request = request.body(self.body).unwrap();
         request.headers_mut().extend(self.headers);
-        let answer = sender.send_request(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
-        let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
-        connection.abort();
-        Answer {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        Ok(Open {
             status: parts.status.as_u16(),
             headers: parts.headers,
-            body,
-        }
+            body: Body::new(body),
+            connection,
+        })
     }
 }
 

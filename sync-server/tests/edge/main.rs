@@ -10,6 +10,7 @@ mod archive;
 mod binary;
 mod blobs;
 mod client;
+mod events;
 mod files;
 mod limits;
 mod metrics;

@@ -213,6 +213,7 @@ impl Owner {
         let edit = ProjectEdit::RemoveFile(path.to_string());
         self.edit_project(&[edit], who.origin(), &mut writes);
         self.lost_path(&entry, &mut writes);
+        self.note_changes(who, |own| own == path, &mut writes);
         self.answer(reply, Ok(()), writes);
     }
 
@@ -356,6 +357,7 @@ impl Owner {
             },
         };
         self.put_entry(&wanted, entry, &mut writes);
+        self.note_changes(&wanted.who, |own| *own == wanted.path, &mut writes);
         self.submit(writes, ack);
     }
 
@@ -393,7 +395,7 @@ impl Owner {
             .map(|seed| text.log.append(seed, None, at))
             .collect();
         writes.push(text.log.append(update.clone(), wanted.who.origin(), at));
-        text.edited(std::time::Instant::now(), at);
+        text.edited(std::time::Instant::now(), at, wanted.who.origin());
         let state_vector = Bytes::from(text.replica.state_vector());
         self.submit(writes, ack);
         self.rooms

@@ -190,7 +190,7 @@ impl Owner {
             next_seq: 1,
         };
         let name = DocumentName::of_text(self.id.clone(), doc.clone());
-        let Ok(text) = LoadedText::build(name, &stored, None, random_client()) else {
+        let Ok(text) = LoadedText::build(name, &stored, None, None, random_client()) else {
             return;
         };
         let (now, at) = (Instant::now(), self.now());

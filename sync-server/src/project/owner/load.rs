@@ -54,6 +54,8 @@ impl Owner {
             tree.set(&path, entry);
         }
         let absent = absent_blobs(&deps, &id, &tree).await?;
+        // All that was told when it happened.
+        tree.take_changes();
         let state = replica.state();
         let chains =
             Chains::of_state(&scan(&state).map_err(|error| Refusal::Malformed(error.to_string()))?);
@@ -226,10 +228,13 @@ async fn load_text(
     doc: &DocId,
     seed: BlobHash,
 ) -> Result<LoadedText, Refusal> {
-    let stored = {
+    let (stored, spans) = {
         let name = name.clone();
-        store::read(&deps.store, move |store| store.load(&name)).await?
+        let query =
+            move |store: &dyn store::Store| Ok((store.load(&name)?, store.origins(&name, 1)?));
+        store::read(&deps.store, query).await?
     };
+    let author = spans.into_iter().next().and_then(|span| span.origin);
     let seed_bytes = if stored.updates.is_empty() {
         let blob = deps.blobs.open(Some(&name.project), &seed).await?;
         let blob = blob.ok_or_else(|| Refusal::Unavailable("the seed is missing".into()))?;
@@ -250,7 +255,7 @@ async fn load_text(
             }
             None => None,
         };
-        LoadedText::build(name, &stored, seed, random_client()).map_err(Refusal::from)
+        LoadedText::build(name, &stored, author, seed, random_client()).map_err(Refusal::from)
     };
     // Applying a long log takes tens of milliseconds.
     tokio::task::spawn_blocking(build)

@@ -99,6 +99,7 @@ impl Owner {
         let Some(unsettled) = text.unsettled.take() else {
             return;
         };
+        let mut authors = std::mem::take(&mut text.authors);
         let Some(memo) = self.records.get(doc) else {
             return;
         };
@@ -123,8 +124,10 @@ impl Owner {
             hash,
             body: BlobBody::Inline(bytes),
         });
+        let (who, also) = (authors.pop(), authors);
         if !is_text {
             self.make_binary(doc, &version, writes);
+            self.note_rewritten(who, also, writes);
             return;
         }
         if let Some(memo) = self.records.get_mut(doc) {
@@ -143,6 +146,7 @@ impl Owner {
             project_seq,
             doc_seq,
         });
+        self.note_settled(doc, hash, who, also, writes);
     }
 
     /// A text that grew too long, or has a NUL now, goes on as a binary file.

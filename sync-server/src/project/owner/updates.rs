@@ -1,9 +1,11 @@
 //! One update: apply, store, forward, acknowledge; and what the server puts right after it.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::{ProjectApplied, ProjectEdit, ReplicaError};
 use uspark_shared::schema::{Entry, TextVersion};
 use uspark_shared::update::scan;
@@ -117,7 +119,7 @@ impl Owner {
             .collect();
         writes.push(text.log.append(update.clone(), who.origin(), at));
         if applied.changed {
-            text.edited(now, at);
+            text.edited(now, at, who.origin());
             self.give_path_back(doc, &mut writes);
         }
         self.submit(writes, ack);
@@ -190,6 +192,9 @@ impl Owner {
             project.state_vector().into()
         });
         let repaired = self.put_right(&applied, losers, author, &mut writes, &ack);
+        let keys: HashSet<&str> = applied.files.iter().map(|c| c.key.as_str()).collect();
+        let own = |path: &FilePath| keys.contains(path.as_str());
+        self.note_changes(author.who, own, &mut writes);
         self.submit(writes, ack);
         Ok(Outcome { repaired, missing })
     }
@@ -339,8 +344,10 @@ impl Owner {
             .broadcast(&None, &update, None, || project.state_vector().into());
     }
 
-    /// Stores a group of writes, then acknowledges.
-    pub(super) fn submit(&mut self, writes: Vec<Write>, ack: Ack) {
+    /// Stores a group of writes, then acknowledges. What changed and was put down to nobody is the
+    /// server's doing.
+    pub(super) fn submit(&mut self, mut writes: Vec<Write>, ack: Ack) {
+        self.note_changes(&Attribution::server(), |_| true, &mut writes);
         if writes.is_empty() {
             self.acks.after_all(ack);
         } else {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::contract::{append, create, loaded, memory, name, sqlite};
+use super::super::contract::{append, create, events, loaded, memory, name, sqlite};
 use super::super::testing::TestStore;
 use super::super::{DataDirectory, SqliteStore};
 use super::*;
@@ -52,6 +52,28 @@ async fn nothing_is_answered_before_it_is_durable() {
     store.release();
     durable.await.unwrap();
     assert_eq!(loaded(&store, "p").1, 2);
+}
+
+#[tokio::test]
+async fn whoever_follows_is_woken_when_events_are_durable() {
+    let (store, committer) = held();
+    committer.commit(vec![create("q")]).await.unwrap();
+    let news = |id: &str| committer.news().follow(&id.parse().unwrap());
+    let (mut p, q) = (news("p"), news("q"));
+    store.hold();
+    let durable = committer.submit(vec![events("p", 1..=1, 9)]);
+    store.wait_until_held();
+    assert!(!p.has_changed().unwrap());
+    store.release();
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(10), p.changed());
+    woken.await.unwrap().unwrap();
+    assert!(!q.has_changed().unwrap());
+    durable.await.unwrap();
+    // What is no event, and what failed, wakes nobody.
+    committer.commit(vec![append("p", 1, "x")]).await.unwrap();
+    store.fail_after(0, full());
+    assert!(committer.commit(vec![events("p", 2..=2, 9)]).await.is_err());
+    assert!(!p.has_changed().unwrap());
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::super::directory::sync_directory;
 use super::{StoreError, store_error};
 
 /// The format that this server writes; kept in `user_version`.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Statements kept prepared on each connection: more than there are.
 const STATEMENTS: usize = 64;
@@ -31,9 +31,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// The log is cut back to this after a large write, in bytes.
 const LOG_LIMIT: u64 = 64 << 20;
 
-/// `documents.doc` is empty for the project document itself. An update's place is unique among
+/// Format 1. `documents.doc` is empty for the project document itself. An update's place is unique among
 /// those that are left, and above `through`. `origins` holds a row only where the origin changes.
-const SCHEMA: &str = "
+pub(super) const FORMAT_1: &str = "
 CREATE TABLE server (epoch TEXT NOT NULL) STRICT;
 
 CREATE TABLE projects (
@@ -123,6 +123,30 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+/// What format 2 adds. `event_numbers` outlives its project, so that no number is given twice; of
+/// its events none up to `cut` is kept. `runs` says how many lines of a run there ever were.
+const ADDED_IN_2: &str = "
+CREATE TABLE event_numbers (
+    project TEXT PRIMARY KEY,
+    last INTEGER NOT NULL,
+    cut INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    project TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    PRIMARY KEY (project, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE runs (
+    project TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
+    run TEXT NOT NULL,
+    lines INTEGER NOT NULL,
+    PRIMARY KEY (project, run)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Makes the database under another name, then renames it: there is never half a one.
 pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
     let io = |error: std::io::Error| StoreError::io(path.display(), &error);
@@ -138,7 +162,8 @@ pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
         let db = Connection::open(&draft)?;
         // One transaction, and so one sync, for all of it.
         let transaction = db.unchecked_transaction()?;
-        db.execute_batch(SCHEMA)?;
+        db.execute_batch(FORMAT_1)?;
+        db.execute_batch(ADDED_IN_2)?;
         db.execute("INSERT INTO server (epoch) VALUES (?1)", [random_epoch()])?;
         db.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
@@ -162,19 +187,22 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
             detail: "no write access".into(),
         });
     }
-    known_format(&db, path)?;
-    set_up_writer(&db)
-        .and_then(|()| give_epoch(&db))
-        .map_err(failed)?;
+    let found = known_format(&db, path)?;
+    set_up_writer(&db).map_err(failed)?;
+    if found < FORMAT {
+        migrate(&db).map_err(failed)?;
+        tracing::info!(from = found, to = FORMAT, "the database has a new format");
+    }
+    give_epoch(&db).map_err(failed)?;
     Ok(db)
 }
 
-/// Checks that the database is one of ours, in a format that this server knows.
-pub(super) fn known_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Checks that the database is one of ours, in a format that this server knows: gives that.
+pub(super) fn known_format(db: &Connection, path: &Path) -> Result<i64, StoreError> {
     let place = path.display().to_string();
     let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     match version.map_err(|error| store_error(path, &error))? {
-        FORMAT => Ok(()),
+        found @ 1..=FORMAT => Ok(found),
         found if found > FORMAT => Err(StoreError::Newer {
             place,
             found,
@@ -195,6 +223,14 @@ pub(super) fn give_epoch(db: &Connection) -> rusqlite::Result<()> {
         [random_epoch()],
     )?;
     Ok(())
+}
+
+/// From format 1, all or nothing. There are no older ones.
+fn migrate(db: &Connection) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    db.execute_batch(ADDED_IN_2)?;
+    db.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
 }
 
 fn set_up_writer(db: &Connection) -> rusqlite::Result<()> {

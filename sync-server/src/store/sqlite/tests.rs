@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::contract::{append, commit, compact, create, loaded, project, sqlite};
+use super::super::contract::{append, commit, compact, create, events, loaded, project, sqlite};
 use super::*;
 
 fn open(path: &Path) -> Result<SqliteStore, StoreError> {
@@ -148,13 +148,56 @@ fn a_newer_format_is_refused() {
         matches!(
             error,
             StoreError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),
         "{error:?}"
     );
+}
+
+#[test]
+fn format_1_is_taken_over_with_all_that_is_in_it() {
+    let (temp, store) = sqlite();
+    commit(
+        &store,
+        vec![create("p"), append("p", 1, "one"), append("p/d", 1, "two")],
+    )
+    .unwrap();
+    let epoch = store.epoch().to_owned();
+    {
+        let writer = lock(&store.writer);
+        let back = "DROP TABLE events; DROP TABLE runs; DROP TABLE event_numbers;
+                    PRAGMA user_version = 1;";
+        writer.execute_batch(back).unwrap();
+    }
+    drop(store);
+    // The schema that a server of format 1 made.
+    let made = Connection::open_in_memory().unwrap();
+    made.execute_batch(schema::FORMAT_1).unwrap();
+    let tables = |db: &Connection| -> Vec<String> {
+        let mut names = db
+            .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+            .unwrap();
+        let names = names.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    let database = temp.path().join("uspark.db");
+    assert_eq!(tables(&Connection::open(&database).unwrap()), tables(&made));
+
+    for _ in 0..2 {
+        let store = open(temp.path()).unwrap();
+        assert_eq!(store.epoch(), epoch);
+        assert_eq!(loaded(&store, "p"), (vec!["one".into()], 2));
+        assert_eq!(loaded(&store, "p/d"), (vec!["two".into()], 2));
+        commit(&store, vec![events("p", 1..=1, 9)]).unwrap();
+    }
+    let store = open(temp.path()).unwrap();
+    let page = store.events(&project("p"), 0, 9).unwrap().unwrap();
+    assert_eq!(page.events.len(), 2);
+    let (_other, new) = sqlite();
+    assert_eq!(tables(&lock(&store.writer)), tables(&lock(&new.writer)));
 }
 
 #[test]

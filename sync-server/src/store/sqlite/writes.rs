@@ -1,9 +1,9 @@
-//! Each [`Write`] as SQL; those of a document's log are in [`log`].
+//! Each [`Write`] as SQL; those of a document's log are in [`log`], of events in [`events`].
 
 use rusqlite::{Connection, ffi, params};
 
 use super::super::{BlobBody, Outcome, Refused, SettledVersion, TextRecord, Write};
-use super::{integer, log, schema};
+use super::{events, integer, log, schema};
 use crate::access::{TokenRecord, TokenScope};
 
 /// Why a write stopped: it was refused, or the database failed.
@@ -70,7 +70,8 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             let deleted = db
                 .prepare_cached("DELETE FROM projects WHERE id = ?1")?
                 .execute([id.as_str()])?;
-            or_refuse(deleted, || Refused::NoSuchProject(id.clone()))
+            or_refuse(deleted, || Refused::NoSuchProject(id.clone()))?;
+            events::end(db, id)
         }
         Write::Append {
             name,
@@ -154,6 +155,12 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             ])?;
             Ok(())
         }
+        Write::Events {
+            project,
+            events,
+            keep,
+        } => events::append(db, project, events, *keep),
+        Write::Lines(lines) => events::append_lines(db, lines),
     }
 }
 
