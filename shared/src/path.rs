@@ -107,7 +107,16 @@ impl FilePath {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .take(24)
             .collect();
-        let suffix = format!(".conflict-{who}-{when}");
+        self.with_suffix(&format!(".conflict-{who}-{when}"))
+    }
+
+    /// Another name beside this path: `name-<n>`.
+    pub fn numbered(&self, n: u32) -> FilePath {
+        self.with_suffix(&format!("-{n}"))
+    }
+
+    /// The path with a longer name, of which the end is kept if it would be too long.
+    fn with_suffix(&self, suffix: &str) -> FilePath {
         let room = (MAX_COMPONENT_BYTES - suffix.len())
             .min((MAX_PATH_BYTES - suffix.len()).saturating_sub(self.0.len() - self.name().len()));
         let mut cut = self.name().len().min(room);

@@ -311,10 +311,14 @@ impl Root {
         }
     }
 
-    /// Renames a path, if there is something and its new name is free. Gives whether it did.
+    /// Renames a file, if there is one and its new name is free. Gives whether it did.
     pub fn rename(&self, from: &FilePath, to: &FilePath) -> Result<bool, DiskError> {
         let renamed = self.parent(from).and_then(|old| {
-            rustix::fs::statat(&old, from.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = rustix::fs::statat(&old, from.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            // A directory has the file's name by now, and others' files in it.
+            if kind_of(&stat) == FileType::Directory {
+                return Err(Errno::NOENT);
+            }
             let new = self.make_parent(to)?;
             let flags = RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(&old, from.name(), &new, to.name(), flags) {

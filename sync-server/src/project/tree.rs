@@ -107,16 +107,14 @@ impl Tree {
         below(&self.entries, path).next().is_some()
     }
 
-    /// The first of `path`, `path-2`, `path-3`, … that is free.
+    /// The first of `path`, `path-2`, `path-3`, … that is free, cut to what a name may have.
     pub fn free(&self, path: FilePath) -> FilePath {
-        if !self.entries.contains_key(&path) {
+        let is_free = |name: &FilePath| !self.entries.contains_key(name);
+        if is_free(&path) {
             return path;
         }
-        let numbered = |n: u32| format!("{path}-{n}").parse::<FilePath>().ok();
-        (2..u32::MAX)
-            .filter_map(numbered)
-            .find(|name| !self.entries.contains_key(name))
-            .unwrap_or(path)
+        let mut others = (2..u32::MAX).map(|n| path.numbered(n));
+        others.find(is_free).unwrap_or(path)
     }
 }
 
@@ -135,6 +133,20 @@ mod tests {
             mode: 0o644,
             mtime: 0,
         }
+    }
+
+    #[test]
+    fn a_free_name_is_found_however_long_it_is() {
+        let mut tree = Tree::default();
+        let long = path(&"x".repeat(255));
+        let mut names = vec![long.clone()];
+        for n in 2..=12 {
+            tree.set(names.last().unwrap(), Entry::Dir);
+            let free = tree.free(long.clone());
+            assert!(free.as_str().ends_with(&format!("x-{n}")) && free.as_str().len() == 255);
+            names.push(free);
+        }
+        assert_eq!(tree.free(path("a")), path("a"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Both sides at once, and no past.
 
 use uspark_shared::id::BlobHash;
+use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::Entry;
 
 use super::*;
@@ -536,6 +537,27 @@ async fn put_back_and_overwritten(killed: bool) {
     agent.equal().await;
     assert_eq!(place.read("f"), "one\ntwo\ntyped\n");
     assert_eq!(place.read("g"), "one\ntyped\n");
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_in_the_place_of_a_file_that_was_moved_aside_stays() {
+    let server = Double::new();
+    server.text_file("d", "one\n");
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    place.sh("rm d; mkdir d; echo x > d/x");
+    server.type_into("d", |t| format!("{t}typed\n"));
+    // As the server does when a directory has a file's name.
+    let aside = ProjectEdit::SetFile("d.aside".parse().unwrap(), server.entry("d").unwrap());
+    server.edit(&[ProjectEdit::RemoveFile("d".into()), aside]);
+    server.set_away(false);
+    eventually("the file to come", || place.at("d.aside").is_file()).await;
+    agent.equal().await;
+    assert_eq!(place.read("d.aside"), "one\ntyped\n");
+    assert_eq!(place.read("d/x"), "x\n");
     assert_eq!(server.tree(), place.tree());
     agent.finish().await;
 }
