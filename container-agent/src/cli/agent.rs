@@ -1,6 +1,6 @@
 //! The session of this process, as other commands of the same workspace see it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,14 +73,18 @@ pub fn tool_call(call: ToolStart, root: &Path) -> Option<ToolCall> {
     })
 }
 
-/// A path as a tool names it, usually absolute -> a path of the project, if it is one.
-fn in_workspace(path: &PathBuf, root: &Path) -> Option<FilePath> {
-    let below = if path.is_absolute() {
-        path.strip_prefix(root).ok()?
-    } else {
-        path
-    };
-    below.to_str()?.parse().ok()
+/// A path as a tool names it, usually absolute -> a path of the project, if it is one. As the tools
+/// themselves do, `..` is taken by the letter and not by what is on disk.
+fn in_workspace(path: &Path, root: &Path) -> Option<FilePath> {
+    let mut whole = PathBuf::new();
+    for part in root.join(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole.strip_prefix(root).ok()?.to_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -95,10 +99,18 @@ mod tests {
             paths: paths.iter().map(PathBuf::from).collect(),
         };
         let elsewhere = ["/etc/passwd", "/w/../x", "/w", "/w/.git/x", "/wide/a"];
-        let both = [&["/w/src/a", "rel/b"][..], &elsewhere].concat();
+        let here = [
+            "/w/src/a",
+            "rel/b",
+            "./c",
+            "/w//d",
+            "/w/./x/../e",
+            "/w/../w/f",
+        ];
+        let both = [&here[..], &elsewhere].concat();
         let paths = tool_call(call(&both), Path::new("/w")).unwrap().paths;
         let paths: Vec<_> = paths.iter().map(FilePath::as_str).collect();
-        assert_eq!(paths, ["src/a", "rel/b"]);
+        assert_eq!(paths, ["src/a", "rel/b", "c", "d", "e", "f"]);
         assert_eq!(tool_call(call(&elsewhere), Path::new("/w")), None);
         assert!(tool_call(call(&[]), Path::new("/w")).is_some());
     }
