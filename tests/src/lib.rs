@@ -21,6 +21,7 @@ mod process;
 mod programs;
 mod server;
 mod soak;
+mod used;
 mod workspace;
 
 pub use curl::{Curl, Reply};
@@ -33,4 +34,5 @@ pub use process::{Ended, Running};
 pub use programs::{as_ordinary_user, private_mounts, program, under};
 pub use server::{Project, Server, events_in};
 pub use soak::Row;
+pub use used::Used;
 pub use workspace::{Entry, Tree, Workspace};

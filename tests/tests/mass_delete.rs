@@ -5,11 +5,13 @@
 )]
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde_json::Value;
 use uspark_tests::{
-    Ended, Project, Row, Running, SOON, Server, Workspace, eventually, private_mounts, same, under,
+    Ended, Project, Row, Running, SOON, Server, Used, Workspace, eventually, private_mounts, same,
+    under,
 };
 
 const FILES: usize = 20;
@@ -66,6 +68,32 @@ fn a_command_that_empties_the_workspace_fails_and_the_project_keeps_its_files() 
     let removes = ["run", "--allow-mass-delete", "--", "rm", "-rf", "src"];
     workspace.run(&removes).expect_code(0);
     assert_eq!(files(&project), 1);
+}
+
+#[test]
+fn an_agent_whose_workspace_is_gone_rests_and_ends_at_once() {
+    let server = Server::start();
+    let (_project, workspace) = pulled(&server);
+    let agent = workspace.start(&["watch"]);
+    eventually(SOON, || {
+        let ended = workspace.run(&["status", "--wait"]);
+        ensure!(ended.code == 0, "{}", ended.stderr);
+        Ok(())
+    });
+    fs::remove_dir_all(workspace.root()).unwrap();
+    eventually(SOON, || {
+        ensure!(agent.stderr().contains("the workspace is gone"));
+        Ok(())
+    });
+    // Longer than it waits for a server that does not come.
+    let mut used = Used::by(agent.pid());
+    let before = used.until_now();
+    uspark_tests::pause(Duration::from_secs(4));
+    let spent = used.until_now() - before;
+    assert!(spent < Duration::from_millis(400), "{spent:?} of 4 s");
+    let began = Instant::now();
+    let ended = agent.terminate();
+    assert!(began.elapsed() < Duration::from_secs(10), "{ended}");
 }
 
 #[test]

@@ -144,7 +144,9 @@ impl Engine {
                 Step::Acknowledged(seq, _) => self.owed_before(*seq) == 0,
                 _ => false,
             };
-            if passed || self.barriers[at].deadline <= now || self.refused.is_some() {
+            // Nobody knows when it is back, if ever.
+            let in_vain = self.refused.is_some() || self.root_lost;
+            if passed || self.barriers[at].deadline <= now || in_vain {
                 let barrier = self.barriers.swap_remove(at);
                 let report = self.report_of(barrier.scope());
                 barrier.answer(report);

@@ -212,7 +212,7 @@ impl Engine {
         if self.may_plan() && self.stuck.is_none() {
             due = due.min(self.guard.due().unwrap_or(due));
         }
-        if !self.may_plan() && self.received {
+        if !self.following && !self.alone && self.received {
             due = due.min(self.began + PATIENCE);
         }
         due

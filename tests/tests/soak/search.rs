@@ -1,13 +1,9 @@
 //! Who searches the tree costs the agent nothing.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use uspark_tests::{Row, Running, SOON, Workspace, eventually, pause};
+use uspark_tests::{Row, Running, SOON, Used, Workspace, eventually, pause};
 
 use crate::watched::{LONG, Watched, fill};
 
@@ -73,38 +69,4 @@ fn events_of(workspace: &Workspace) -> u64 {
     status["agent"]["events"]
         .as_u64()
         .unwrap_or_else(|| panic!("no events in {status}"))
-}
-
-/// How long a process's threads have run, by the scheduler's count.
-struct Used {
-    pid: u32,
-    /// Of every thread that was ever seen. A thread's time is gone with it: what it ran after it was last seen is missed.
-    threads: BTreeMap<u32, Duration>,
-}
-
-impl Used {
-    fn by(pid: u32) -> Self {
-        let threads = BTreeMap::new();
-        Self { pid, threads }
-    }
-
-    /// All threads until now. Called often enough, it misses none: an idle thread lives for seconds.
-    fn until_now(&mut self) -> Duration {
-        let tasks = format!("/proc/{}/task", self.pid);
-        for task in fs::read_dir(tasks).expect("the process is there") {
-            let task = task.expect("the process is there");
-            // A thread may end between the two.
-            let Ok(said) = fs::read_to_string(task.path().join("schedstat")) else {
-                continue;
-            };
-            let mut numbers = said.split(' ').map(str::parse);
-            let Some(Ok(nanoseconds)) = numbers.next() else {
-                panic!("{said:?} does not begin with a time")
-            };
-            let id = task.file_name().to_string_lossy().parse();
-            let id = id.expect("threads are numbers");
-            self.threads.insert(id, Duration::from_nanos(nanoseconds));
-        }
-        self.threads.values().sum()
-    }
 }
