@@ -125,6 +125,11 @@ fn an_agent_at_work_holds_deletions_from_both_sides_and_is_told_to_let_them_pass
     assert!(said.contains(&line) && said.contains("src/"), "{said}");
     let told = "of 20 files are gone from the workspace at once";
     assert!(agent.stderr().contains(told), "{}", agent.stderr());
+    // What comes from the project is not what is held.
+    workspace
+        .run(&["pull", "--allow-mass-delete"])
+        .expect_code(1);
+    assert_eq!(files(&project), left);
     workspace
         .run(&["push", "--allow-mass-delete"])
         .expect_code(0);
@@ -142,6 +147,9 @@ fn an_agent_at_work_holds_deletions_from_both_sides_and_is_told_to_let_them_pass
     fs::remove_dir_all(other.path("src")).unwrap();
     other.run(&["push", "--allow-mass-delete"]).expect_code(0);
     let left = held();
+    workspace
+        .run(&["push", "--allow-mass-delete"])
+        .expect_code(1);
     assert_eq!(workspace.tree().unwrap().len(), left);
     workspace
         .run(&["pull", "--allow-mass-delete"])

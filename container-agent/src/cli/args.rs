@@ -273,10 +273,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// What becomes of too many deletions at once.
-    pub fn mass_delete(&self) -> MassDelete {
+    /// What becomes of too many deletions at once; `allowed` if the user said that they are meant.
+    pub fn mass_delete(&self, allowed: MassDelete) -> MassDelete {
         match self.allow_mass_delete {
-            true => MassDelete::Passes,
+            true => allowed,
             false => MassDelete::Held,
         }
     }

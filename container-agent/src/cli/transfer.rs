@@ -14,7 +14,7 @@ use super::paths::Scope;
 use super::place::{Missing, Workspace};
 use super::signals::{Stops, stopped};
 use crate::control::ReportView;
-use crate::engine::Direction;
+use crate::engine::{Direction, MassDelete};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,11 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         Way::Pull => ("pull", Direction::Pull, Missing::IsMade),
         Way::Push => ("push", Direction::Push, Missing::IsAnError),
     };
+    // Of those that an agent holds, only what goes this way.
+    let allowed = match way {
+        Way::Pull => MassDelete::PassesHere,
+        Way::Push => MassDelete::PassesThere,
+    };
     let workspace = Workspace::find(&given.target, missing)?;
     let scope = Scope::parse(&given.paths, &workspace.current, &workspace.root)?;
     let named = scope.into_paths();
@@ -39,7 +44,7 @@ pub async fn transfer(way: Way, given: args::Transfer, output: Output) -> Result
         command,
         direction,
         paths: named.clone(),
-        mass_delete: given.target.mass_delete(),
+        mass_delete: given.target.mass_delete(allowed),
         run: None,
         unreachable: Unreachable::Retry,
         patience,

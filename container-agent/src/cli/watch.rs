@@ -17,7 +17,7 @@ use super::publish;
 use super::signals::{Stops, stopped};
 use super::tools::ToolCalls;
 use crate::control::{ControlClient, ReportView};
-use crate::engine::Direction;
+use crate::engine::{Direction, MassDelete};
 
 /// How long Claude Code may still write after this process was asked to stop. A terminal and a
 /// container ask both at once; it needs about a second to end.
@@ -208,7 +208,7 @@ pub fn wanted(
         command,
         direction: Direction::Both,
         paths: Vec::new(),
-        mass_delete: target.mass_delete(),
+        mass_delete: target.mass_delete(MassDelete::Passes),
         run,
         unreachable,
         patience: target.place.sync_timeout,

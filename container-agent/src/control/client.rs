@@ -100,7 +100,7 @@ impl ControlClient {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Barrier {
             timeout_ms,
-            allow_mass_delete: self.mass_delete == MassDelete::Passes,
+            mass_delete: self.mass_delete,
         };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),

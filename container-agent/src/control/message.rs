@@ -8,7 +8,7 @@ use uspark_shared::id::ProjectId;
 use uspark_shared::path::FilePath;
 
 use crate::config::ServerUrl;
-use crate::engine::{LinkState, Pending, Report, Skipped, Status};
+use crate::engine::{LinkState, MassDelete, Pending, Report, Skipped, Status};
 
 /// What a command asks the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ pub enum Request {
     Barrier {
         /// Longest wait, in milliseconds.
         timeout_ms: u64,
-        /// Whether deletions pass that would be held for being too many.
+        /// Whether deletions pass that would be held for being too many, and which.
         #[serde(default)]
-        allow_mass_delete: bool,
+        mass_delete: MassDelete,
     },
     /// Answered with [`Reply::Unknown`].
     Unknown {
@@ -248,9 +248,9 @@ mod tests {
             (
                 Request::Barrier {
                     timeout_ms: 5,
-                    allow_mass_delete: true,
+                    mass_delete: MassDelete::PassesHere,
                 },
-                json!({"ask": "barrier", "timeoutMs": 5, "allowMassDelete": true}),
+                json!({"ask": "barrier", "timeoutMs": 5, "massDelete": "passesHere"}),
             ),
             (
                 Request::Unknown {

@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 
 use super::message::{Reply, Request};
 use super::{Agent, socket};
-use crate::engine::MassDelete;
 
 /// Longest request: as many paths as a command line holds.
 const MAX_REQUEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -105,12 +104,8 @@ async fn serve_peer(mut peer: UnixStream, agent: impl Agent) -> io::Result<()> {
             Ok(Request::Status) => Reply::Status(agent.status().await.into()),
             Ok(Request::Barrier {
                 timeout_ms,
-                allow_mass_delete,
+                mass_delete,
             }) => {
-                let mass_delete = match allow_mass_delete {
-                    true => MassDelete::Passes,
-                    false => MassDelete::Held,
-                };
                 let timeout = Duration::from_millis(timeout_ms);
                 Reply::Report(agent.barrier(timeout, mass_delete).await)
             }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::config::{Direction, MassDelete};
+use super::guard::Side;
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
 use crate::watch::{Watcher, watches_allowed};
@@ -51,9 +52,9 @@ impl Barrier {
         self.deadline
     }
 
-    /// Whether whoever waits wants every deletion to pass.
-    pub fn frees(&self) -> bool {
-        self.mass_delete == MassDelete::Passes
+    /// Whether whoever waits wants every deletion of this side to pass.
+    pub fn frees(&self, side: Side) -> bool {
+        side.passes(self.mass_delete)
     }
 
     /// Ends it.
@@ -78,9 +79,7 @@ impl Engine {
         mass_delete: MassDelete,
         reply: oneshot::Sender<Report>,
     ) {
-        if mass_delete == MassDelete::Passes {
-            self.pass_all();
-        }
+        self.pass_all(mass_delete);
         self.works.retry_failed(Instant::now());
         let cookie = self.put_cookie();
         let answer = self.ask_project();

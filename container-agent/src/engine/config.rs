@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use uspark_shared::id::ProjectId;
 use uspark_shared::path::FilePath;
 
@@ -22,13 +23,18 @@ pub enum Direction {
 }
 
 /// What becomes of deletions that are most of all files at once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum MassDelete {
     /// They are held, and all else goes on.
     #[default]
     Held,
     /// They pass like any other: somebody said that they are meant.
     Passes,
+    /// Those pass that the project lost: here on disk.
+    PassesHere,
+    /// Those pass that the disk lost: there in the project.
+    PassesThere,
 }
 
 /// Everything a session needs to know.

@@ -20,7 +20,7 @@ impl Engine {
     /// or is held. `before`: how far it had come when it was planned last.
     pub(super) fn may_delete(&mut self, path: &FilePath, side: Side, before: Deletion) -> bool {
         let now = Instant::now();
-        let free = before == Deletion::Passes || self.deletes_freely();
+        let free = before == Deletion::Passes || self.deletes_freely(side);
         let held = self.guard.is_held(side);
         let Some(work) = self.works.get_mut(path) else {
             return false;
@@ -52,8 +52,9 @@ impl Engine {
     }
 
     /// Nobody is to be asked: the session was begun so, or somebody waits for all deletions.
-    fn deletes_freely(&self) -> bool {
-        self.config.mass_delete == MassDelete::Passes || self.barriers.iter().any(Barrier::frees)
+    fn deletes_freely(&self, side: Side) -> bool {
+        let frees = |barrier: &Barrier| barrier.frees(side);
+        side.passes(self.config.mass_delete) || self.barriers.iter().any(frees)
     }
 
     /// Judges the deletions that wait, if it is time.
@@ -80,12 +81,15 @@ impl Engine {
         }
     }
 
-    /// Lets everything pass that is held: somebody said that it is meant.
-    pub(super) fn pass_all(&mut self) {
-        if self.held() > 0 {
-            self.note("the deletions that were held pass".into());
-        }
+    /// Lets pass what is held, of the sides of which somebody said that it is meant.
+    pub(super) fn pass_all(&mut self, mass_delete: MassDelete) {
         for side in [Side::Workspace, Side::Project] {
+            if !side.passes(mass_delete) {
+                continue;
+            }
+            if self.guard.is_held(side) {
+                self.note("the deletions that were held pass".into());
+            }
             self.guard.end(side);
             self.pass(side);
         }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::config::MassDelete;
+
 /// Fewer deletions are never held: one can see what they were, and bring it back.
 pub(super) const LEAST: usize = 10;
 /// No deletion for so long is the end of many: on its way, `rm` may have a directory to empty that
@@ -40,6 +42,18 @@ pub(super) enum Side {
     Workspace,
     /// From the project.
     Project,
+}
+
+impl Side {
+    /// Whether what is gone from this side is deleted on the other without asking.
+    pub fn passes(self, mass_delete: MassDelete) -> bool {
+        match mass_delete {
+            MassDelete::Held => false,
+            MassDelete::Passes => true,
+            MassDelete::PassesHere => self == Self::Project,
+            MassDelete::PassesThere => self == Self::Workspace,
+        }
+    }
 }
 
 /// How far the deletion of a path has come.

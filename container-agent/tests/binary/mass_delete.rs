@@ -54,20 +54,18 @@ async fn whoever_ends_with_deletions_held_fails_and_names_them() {
 
 #[tokio::test]
 async fn the_flag_reaches_the_agent_at_work() {
-    for command in [
-        &["push", "--project-id", "p", "--allow-mass-delete"][..],
-        &["pull", "--project-id", "p", "--allow-mass-delete"],
-        &["watch-claude", "--project-id", "p", "--allow-mass-delete"],
+    for (command, passes) in [
+        ("push", "PassesThere"),
+        ("pull", "PassesHere"),
+        ("watch-claude", "Passes"),
     ] {
         let sandbox = Sandbox::with_agent();
-        let ended = tokio::time::timeout(DEADLINE, sandbox.uspark(command)).await;
+        let line = [command, "--project-id", "p", "--allow-mass-delete"];
+        let ended = tokio::time::timeout(DEADLINE, sandbox.uspark(&line)).await;
         assert_eq!(ended.unwrap().code, 0);
         let told = sandbox.agent.told();
         assert!(!told.is_empty());
-        assert!(
-            told.iter()
-                .all(|told| told == "barrier that lets deletions pass"),
-            "{told:?}"
-        );
+        let wanted = format!("barrier, deletions: {passes}");
+        assert!(told.iter().all(|told| *told == wanted), "{told:?}");
     }
 }

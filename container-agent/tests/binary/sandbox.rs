@@ -228,7 +228,7 @@ impl Agent for FakeAgent {
     async fn barrier(&self, _: Duration, mass_delete: MassDelete) -> ReportView {
         self.note(match mass_delete {
             MassDelete::Held => "barrier".into(),
-            MassDelete::Passes => "barrier that lets deletions pass".into(),
+            passes => format!("barrier, deletions: {passes:?}"),
         });
         self.report.lock().unwrap().clone()
     }
