@@ -338,6 +338,9 @@ impl Engine {
         if self.is_being_edited(path) {
             return;
         }
+        // A text that is replaced is as gone as one that is deleted.
+        let deleted = base.and_then(|base| base.hash);
+        self.expect_confirmation(path, deleted);
         self.set_entry(path, entry.clone(), by);
         self.agree(
             path,

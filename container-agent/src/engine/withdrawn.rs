@@ -15,7 +15,7 @@ use crate::clock::now_ms;
 use crate::journal::{Record, Withdrawn};
 
 impl Engine {
-    /// A path is being deleted in the project that was agreed to have this content.
+    /// A text is being deleted or replaced in the project that was agreed to have this content.
     pub(super) fn expect_confirmation(&mut self, path: &FilePath, deleted: Option<BlobHash>) {
         if let Some(entry @ Entry::Text { doc, seed, .. }) = self.project.entries.get(path) {
             let withdrawn = Withdrawn {
@@ -77,7 +77,7 @@ impl Engine {
             false => path,
         };
         self.note(format!(
-            "{path} was deleted here while somebody typed in it: it is put back"
+            "somebody typed in what was deleted or replaced here: it is back as {path}"
         ));
         self.stale.insert(doc);
         self.set_entry(&path, entry, None);

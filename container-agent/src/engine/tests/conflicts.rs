@@ -542,6 +542,36 @@ async fn put_back_and_overwritten(killed: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_typed_into_a_file_that_is_replaced_unseen_lives() {
+    let server = Double::new();
+    for file in ["f", "g", "h"] {
+        server.text_file(file, "one\n");
+    }
+    let place = Place::new();
+    let agent = place.watch(&server).await;
+    server.set_away(true);
+    place.sh("ln -sf h f; printf 'a\\0b' > g; printf 'a\\0b' > h");
+    for file in ["f", "g"] {
+        server.type_into(file, |t| format!("{t}typed\n"));
+    }
+    server.set_away(false);
+    let are_back = || {
+        ["f", "g"]
+            .into_iter()
+            .all(|file| kept(&place.tree(), file).len() == 1)
+    };
+    eventually("what was typed", are_back).await;
+    agent.equal().await;
+    let tree = place.tree();
+    for file in ["f", "g"] {
+        assert_eq!(kept(&tree, file), ["one\ntyped\n"]);
+    }
+    assert_eq!(kept(&tree, "h"), [""; 0]);
+    assert_eq!(server.tree(), tree);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_in_the_place_of_a_file_that_was_moved_aside_stays() {
     let server = Double::new();
     server.text_file("d", "one\n");
