@@ -341,8 +341,11 @@ async fn a_workspace_that_vanishes_deletes_nothing_and_is_gone_on_with_when_it_i
     assert_eq!(report.held, 0);
     server.type_into("d1/f1", |t| format!("{t}typed\n"));
     around.sh("rmdir root; echo more >> away/d0/f3; mv away root");
+    eventually("it to be back", || {
+        place.notes_with("the workspace is back") == 1
+    })
+    .await;
     agent.equal().await;
-    assert_eq!(place.notes_with("the workspace is back"), 1);
     assert_eq!(around.read("root/d1/f1"), "file 1\ntyped\n");
     assert_eq!(server.text("d0/f3"), "file 3\nmore\n");
     assert_eq!(server.tree().len(), before.len());
