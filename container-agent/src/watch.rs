@@ -17,11 +17,11 @@
 
 mod inotify;
 #[cfg(test)]
-pub mod late;
-#[cfg(test)]
 pub mod limited;
 #[cfg(test)]
 pub mod lossy;
+#[cfg(test)]
+pub mod one_by_one;
 mod tree;
 
 use std::ffi::OsString;

@@ -5,7 +5,13 @@
     reason = "the tests fill and empty a disk, and say when they cannot"
 )]
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::ensure;
 use serde_json::json;
@@ -141,6 +147,20 @@ fn server_on_a_small_disk(unshare: &[&str]) -> (Server, PathBuf) {
     (server, ballast)
 }
 
+/// Writes a file until not even a byte fits any more.
+fn fill(ballast: &Path) -> fs::File {
+    let mut options = fs::File::options();
+    let mut file = options
+        .create_new(true)
+        .append(true)
+        .open(ballast)
+        .expect("it is made");
+    for step in [MIB, 1] {
+        while file.write(&vec![0; step]).is_ok_and(|written| written > 0) {}
+    }
+    file
+}
+
 #[test]
 fn a_server_whose_disk_takes_no_files_any_more_is_not_ready_though_small_writes_fit() {
     let Some(unshare) = private_mounts_or_reason() else {
@@ -154,12 +174,7 @@ fn a_server_whose_disk_takes_no_files_any_more_is_not_ready_though_small_writes_
         let upload = Curl::new(url, &server.token).method("POST");
         upload.body(vec![1; 4 * MIB]).send()
     };
-    let mut file = fs::File::options()
-        .create_new(true)
-        .append(true)
-        .open(&ballast)
-        .unwrap();
-    while file.write(&[0; MIB]).is_ok_and(|written| written > 0) {}
+    let file = fill(&ballast);
     // Room for some small writes, and for no file of 4 MiB.
     file.set_len(file.metadata().unwrap().len() - 2 * MIB as u64)
         .unwrap();
@@ -192,14 +207,7 @@ fn a_full_disk_under_the_server() {
     let mut client = Node::client(&project);
     client.call("open", json!({"document": document}));
 
-    // Nothing fits any more, not even a byte.
-    let mut file = fs::File::options()
-        .create_new(true)
-        .append(true)
-        .open(&ballast)
-        .unwrap();
-    while file.write(&[0; MIB]).is_ok_and(|written| written > 0) {}
-    while file.write(&[0]).is_ok_and(|written| written > 0) {}
+    let file = fill(&ballast);
 
     // What cannot be kept is not acknowledged, and said to be so.
     let reply = Curl::new(

@@ -7,8 +7,8 @@ use uspark_shared::schema::Entry;
 
 use super::*;
 use crate::watch::InotifyNotifier;
-use crate::watch::late::Late;
 use crate::watch::limited::Limited;
+use crate::watch::one_by_one::OneByOne;
 
 fn doc(server: &Double, path: &str) -> DocId {
     server.entry(path).unwrap().doc().unwrap().clone()
@@ -137,8 +137,8 @@ async fn a_small_edit_is_a_small_update_also_after_a_restart() {
 async fn renames_keep_the_document_on_both_sides() {
     renames_keep_the_document(Box::new(InotifyNotifier::new().unwrap())).await;
     // Between two events there is time for a look at what the first is about.
-    let late = Late::by(Duration::from_millis(4));
-    renames_keep_the_document(Box::new(late)).await;
+    let apart = OneByOne::by(Duration::from_millis(4));
+    renames_keep_the_document(Box::new(apart)).await;
 }
 
 async fn renames_keep_the_document(notifier: Box<dyn Notifier>) {

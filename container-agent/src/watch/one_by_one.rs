@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::{InotifyNotifier, Notifier, RawEvent, Waker, WatchId};
 
 /// Splits what the kernel tells at once.
-pub struct Late {
+pub struct OneByOne {
     inner: InotifyNotifier,
     events: VecDeque<RawEvent>,
     between: Duration,
 }
 
-impl Late {
+impl OneByOne {
     /// On a fresh instance of inotify, with this time between two events.
     pub fn by(between: Duration) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl Late {
     }
 }
 
-impl Notifier for Late {
+impl Notifier for OneByOne {
     fn add(&mut self, directory: &Path) -> io::Result<WatchId> {
         self.inner.add(directory)
     }
