@@ -1,5 +1,7 @@
 //! What an operator chooses, on the command line or in the environment.
 
+mod retention;
+
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::access::UsageLimits;
 use crate::project::Timing;
+
+pub use retention::{Retention, millis};
 
 const ABOUT: &str =
     "The uspark sync server: projects as Yjs documents and blobs, for editors and coding agents";
@@ -73,6 +77,9 @@ pub struct Config {
     /// How much is taken.
     #[command(flatten)]
     pub limits: Limits,
+    /// How long things are kept that nothing needs any more.
+    #[command(flatten)]
+    pub retention: Retention,
     /// The form of the log: lines for people, or one JSON object a line
     #[arg(
         long,
@@ -169,6 +176,7 @@ impl Config {
             admin_token: None,
             tls: TlsFiles::default(),
             limits: Limits::default(),
+            retention: Retention::default(),
             log_format: LogFormat::Text,
             timing: Timing::default(),
             clock: system_clock,

@@ -40,6 +40,8 @@ pub struct ProjectDeps {
     pub timing: Timing,
     /// Events of a project that are kept.
     pub kept_events: u64,
+    /// Every settled version is kept for so many milliseconds.
+    pub versions_kept: u64,
     /// Every task of the server.
     pub tasks: TaskTracker,
     /// What is measured.

@@ -82,6 +82,7 @@ impl Server {
             committer.clone(),
             Arc::new(large),
             BlobLimits::default(),
+            || 1_000,
         );
         let projects = Projects::new(ProjectDeps {
             store: shared,
@@ -91,6 +92,7 @@ impl Server {
             clock: || 1_000,
             timing,
             kept_events: 1_000,
+            versions_kept: u64::MAX,
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
         });

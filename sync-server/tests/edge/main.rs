@@ -10,6 +10,7 @@ mod archive;
 mod binary;
 mod blobs;
 mod client;
+mod collection;
 mod events;
 mod files;
 mod limits;
