@@ -161,10 +161,14 @@ async fn no_named_blob_is_ever_lost_and_all_garbage_goes() {
     let mut row = Row::begin("no named blob is ever lost, and all garbage goes");
     let temp = tempfile::tempdir().unwrap();
     let (data, clock) = (temp.path(), clock!(NOW));
-    let starts = row.count(100, 3);
+    let starts = row.count(50, 3);
     let (mut random, totals) = (row.random.fork(), Arc::<Totals>::default());
-    for _ in 0..starts {
+    for start in 0..starts {
         serve(data, &mut random, &totals).await;
+        if start % 10 == 9 {
+            let looks = totals.looks.load(Ordering::SeqCst);
+            row.tell(format_args!("{} starts, {looks} checks", start + 1));
+        }
     }
     // In the end nobody wants anything.
     let world = World::open(data, clock).await;

@@ -159,10 +159,13 @@ CREATE INDEX texts_by_seed ON texts (project, seed);
 CREATE INDEX texts_deleted ON texts (project, deleted_at) WHERE deleted_at IS NOT NULL;
 ";
 
-/// Of blobs from before format 3 nothing is known: they are as if all had been uploaded, and let go of,
-/// right now. The only place where the store looks at a clock: there is nobody to ask.
-const DATED_IN_3: &str =
-    "UPDATE grants SET uploaded_at = unixepoch() * 1000, released_at = unixepoch() * 1000";
+/// As if everything had been uploaded, let go of and deleted right now: of blobs from before format 3 nothing
+/// is known, and who comes back to a backup may name what it has. The only place where the store looks at a
+/// clock: there is nobody to ask.
+const DATE_ANEW: &str = "
+UPDATE grants SET uploaded_at = unixepoch() * 1000, released_at = unixepoch() * 1000;
+UPDATE texts SET deleted_at = unixepoch() * 1000 WHERE deleted_at IS NOT NULL;
+";
 
 /// Makes the database under another name, then renames it: there is never half a one.
 pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
@@ -236,11 +239,15 @@ pub(super) fn known_format(db: &Connection, path: &Path) -> Result<i64, StoreErr
 /// Draws an epoch for a database that has none: a copy goes another way than what it was copied from,
 /// and two copies go two ways.
 pub(super) fn give_epoch(db: &Connection) -> rusqlite::Result<()> {
-    db.execute(
+    let transaction = db.unchecked_transaction()?;
+    let drawn = db.execute(
         "UPDATE server SET epoch = ?1 WHERE epoch = ''",
         [random_epoch()],
     )?;
-    Ok(())
+    if drawn > 0 {
+        db.execute_batch(DATE_ANEW)?;
+    }
+    transaction.commit()
 }
 
 /// From the format `found`, all or nothing.
@@ -250,7 +257,7 @@ fn migrate(db: &Connection, found: i64) -> rusqlite::Result<()> {
         db.execute_batch(ADDED_IN_2)?;
     }
     db.execute_batch(ADDED_IN_3)?;
-    db.execute_batch(DATED_IN_3)?;
+    db.execute_batch(DATE_ANEW)?;
     db.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
