@@ -143,6 +143,7 @@ impl Server {
         let full = crate::http::full_router(state.clone());
         let (most, metrics) = (config.limits.max_connections, Arc::clone(&state.metrics));
         let serving = Serving::new(router, full, most, metrics).over(tls.clone());
+        let serving = serving.cutting_off_after(config.timing.stalled);
         let stopping = state.stopping.clone();
         let collector = state.collector();
         state.tasks.spawn(collector.run(stopping.clone()));

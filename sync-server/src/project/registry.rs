@@ -61,6 +61,8 @@ pub struct Timing {
     pub unload_text: Duration,
     /// So does a project.
     pub unload_project: Duration,
+    /// A connection that takes no byte of what is to be sent for so long is cut off.
+    pub stalled: Duration,
 }
 
 impl Default for Timing {
@@ -71,6 +73,8 @@ impl Default for Timing {
             unknown_document: Duration::from_secs(2),
             unload_text: Duration::from_secs(10),
             unload_project: Duration::from_secs(30),
+            // As long as for one write on a socket.
+            stalled: Duration::from_secs(30),
         }
     }
 }

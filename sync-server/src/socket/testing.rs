@@ -309,6 +309,7 @@ pub fn brief() -> Timing {
         unknown_document: Duration::from_millis(50),
         unload_text: Duration::from_secs(3600),
         unload_project: Duration::from_secs(3600),
+        stalled: Duration::from_secs(30),
     }
 }
 

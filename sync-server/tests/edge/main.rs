@@ -19,6 +19,7 @@ mod operating;
 mod problems;
 mod projects;
 mod socket;
+mod stalled;
 mod stopping;
 mod tls;
 mod tokens;
