@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ struct World {
     state: AppState,
     directory: DataDirectory,
     project: ProjectId,
+    /// Who edits the project's document.
+    author: Arc<Mutex<ProjectReplica>>,
 }
 
 impl World {
@@ -76,6 +79,15 @@ impl World {
             state,
             directory,
             project,
+            author: author(),
+        }
+    }
+
+    /// The same for somebody else.
+    fn of_another(&self) -> Self {
+        Self {
+            author: author(),
+            ..self.clone()
         }
     }
 
@@ -120,12 +132,12 @@ impl World {
     async fn edit(&self, edits: &[ProjectEdit]) {
         let ask = |reply| Command::State { since: None, reply };
         let (state, _) = self.state.projects.ask(&self.project, ask).await.unwrap();
-        let author = ProjectReplica::new(ClientId::from_random(fastrand::u32(..).to_le_bytes()));
-        author.apply(&state).unwrap();
-        let Some(update) = author.edit(edits) else {
-            return;
+        let update = {
+            let author = self.author.lock().unwrap();
+            author.apply(&state).unwrap();
+            author.edit(edits).map(Bytes::from)
         };
-        let update = Bytes::from(update);
+        let Some(update) = update else { return };
         let ask = |reply| Command::Patch {
             update: update.clone(),
             base: PutBase::Nearest,
@@ -191,6 +203,11 @@ impl World {
     async fn round(&self) -> Round {
         self.state.collector().round().await
     }
+}
+
+fn author() -> Arc<Mutex<ProjectReplica>> {
+    let client = ClientId::from_random(fastrand::u32(..).to_le_bytes());
+    Arc::new(Mutex::new(ProjectReplica::new(client)))
 }
 
 fn path(at: &str) -> FilePath {

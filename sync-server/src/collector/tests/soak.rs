@@ -136,7 +136,7 @@ async fn serve(data: &Path, random: &mut Rng, totals: &Arc<Totals>) {
         std::thread::spawn(move || look(&data, &over, &totals, random))
     };
     let write = |mut random: Rng| {
-        let world = world.clone();
+        let world = world.of_another();
         tokio::spawn(async move {
             for _ in 0..STEPS {
                 step(&world, &mut random).await;
@@ -161,7 +161,7 @@ async fn no_named_blob_is_ever_lost_and_all_garbage_goes() {
     let mut row = Row::begin("no named blob is ever lost, and all garbage goes");
     let temp = tempfile::tempdir().unwrap();
     let (data, clock) = (temp.path(), clock!(NOW));
-    let starts = row.count(50, 3);
+    let starts = row.count(40, 3);
     let (mut random, totals) = (row.random.fork(), Arc::<Totals>::default());
     for start in 0..starts {
         serve(data, &mut random, &totals).await;
