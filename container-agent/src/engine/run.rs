@@ -499,7 +499,7 @@ impl Engine {
         if !std::mem::replace(&mut self.root_lost, true) {
             self.note(
                 "the workspace is gone: nothing is deleted for it, and the sync goes on once the \
-                 same directory is back"
+                 same directory is back. hint: for a new one in its place, stop this and begin again"
                     .into(),
             );
         }
@@ -515,7 +515,7 @@ impl Engine {
         let cookie = format!("{}-{}", self.client.get(), self.cookies);
         watcher.expect(&cookie);
         if let Err(error) = self.state.touch_cookie(&cookie) {
-            tracing::warn!("everything is listed instead: {error}");
+            tracing::debug!("everything is listed instead: {error}");
             watcher.relist();
         }
         Some(cookie)
