@@ -3,10 +3,7 @@
 //! All lies below the directory for temporary files: `TMPDIR=/dev/shm` measures without a disk. Every copy
 //! goes to a fresh directory, and all are deleted at the end: making files where others were just deleted
 //! is up to twenty times as slow on ext4 without a journal.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a bench makes its own files"
-)]
+#![allow(clippy::disallowed_methods, reason = "a bench makes its own files")]
 
 use std::fmt;
 use std::fs;

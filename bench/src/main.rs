@@ -28,6 +28,9 @@ struct Given {
     /// How many runs of each
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only uspark's own server, of the loads on servers
+    #[arg(long)]
+    ours: bool,
     /// A tenth of each load: to see that everything works
     #[arg(long)]
     quick: bool,
@@ -158,7 +161,7 @@ fn main() -> anyhow::Result<()> {
     let wanted = |name: &str| given.row.as_ref().is_none_or(|part| name.contains(part));
     let part = if given.quick { 10 } else { 1 };
     for row in ROWS.iter().filter(|row| wanted(row.name)) {
-        println!("{}", measure_load(row, given.runs, part));
+        println!("{}", measure_load(row, &given, part));
     }
     let rows: Vec<_> = FILE_ROWS.iter().filter(|row| wanted(row.name)).collect();
     if !rows.is_empty() {
@@ -175,9 +178,12 @@ fn tell(what: impl std::fmt::Display) {
     eprintln!("{what}");
 }
 
-fn measure_load(row: &Row, runs: usize, part: u32) -> String {
-    let (there, missing): (Vec<Peer>, Vec<Peer>) =
-        Peer::ALL.iter().partition(|peer| peer.missing().is_none());
+fn measure_load(row: &Row, given: &Given, part: u32) -> String {
+    let runs = given.runs;
+    let asked = Peer::ALL
+        .iter()
+        .filter(|peer| !given.ours || **peer == Peer::Uspark);
+    let (there, missing): (Vec<Peer>, Vec<Peer>) = asked.partition(|peer| peer.missing().is_none());
     for peer in missing {
         let hint = peer.missing().unwrap_or_default();
         tell(format_args!(
