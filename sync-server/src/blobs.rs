@@ -243,14 +243,15 @@ impl Blobs {
                 all = false;
                 continue;
             };
+            let mut unnamed = Vec::new();
             for hash in clearing.blobs() {
-                if !matches!(
-                    self.stored(None, hash).await?,
-                    Some(StoredBlob::External { .. })
-                ) {
-                    clearing.remove(hash).await?;
-                    removed += 1;
+                let stored = self.stored(None, hash).await?;
+                if !matches!(stored, Some(StoredBlob::External { .. })) {
+                    unnamed.push(*hash);
                 }
+            }
+            if !unnamed.is_empty() {
+                removed += clearing.remove(unnamed).await?;
             }
         }
         Ok((removed, all))

@@ -20,7 +20,7 @@ use crate::config::{Retention, millis};
 use crate::metrics::Metrics;
 use crate::project::{Command, Projects};
 use crate::refusal::Refusal;
-use crate::store::{Committer, Spent, Store, StoreError, Upkeep, Write, read};
+use crate::store::{Committer, Doubtful, Spent, Store, StoreError, Upkeep, Write, read};
 
 /// Things in one step: a commit of some milliseconds.
 const STEP: usize = 500;
@@ -244,19 +244,33 @@ impl Collector {
             let found = read(&self.store, move |store| {
                 store.doubtful_blobs(&of, spent, STEP)
             });
-            let doubtful = found.await?;
-            // The owner can say nothing about these now.
-            if doubtful.is_empty() || doubtful == before {
+            let found = found.await?.into_iter();
+            let (texts, others): (Vec<_>, Vec<_>) = found.partition(|blob| blob.is_text);
+            let hashes = |blobs: Vec<Doubtful>| blobs.iter().map(|blob| blob.hash).collect();
+            let (texts, others): (Vec<_>, Vec<_>) = (hashes(texts), hashes(others));
+            // Nobody need be asked about a version or a seed. Whatever takes those away says so.
+            let is_known = !texts.is_empty();
+            if is_known {
+                self.commit(Upkeep::KeepBlobs {
+                    project: id.clone(),
+                    hashes: texts,
+                })
+                .await?;
+            }
+            // What the owner has judged before it can say nothing about now.
+            if !is_known && (others.is_empty() || others == before) {
                 return Ok(());
             }
-            let ask = |reply| Command::ForgetBlobs {
-                doubtful: doubtful.clone(),
-                spent,
-                reply,
-            };
-            round.rights += self.projects.ask(id, ask).await?;
-            before = doubtful;
-            sleep(BREATH).await;
+            if !others.is_empty() {
+                let ask = |reply| Command::ForgetBlobs {
+                    hashes: others.clone(),
+                    spent,
+                    reply,
+                };
+                round.rights += self.projects.ask(id, ask).await?;
+                sleep(BREATH).await;
+            }
+            before = others;
         }
     }
 

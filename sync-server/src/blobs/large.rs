@@ -40,8 +40,10 @@ pub trait Clearing: Send + Sync {
     /// Which there are.
     fn blobs(&self) -> &[BlobHash];
 
-    /// Removes one. A crash may leave it there.
-    fn remove(&self, hash: &BlobHash) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Removes some of them, and says how many. Once begun it goes on though nobody waits for it; a crash
+    /// may leave some there.
+    fn remove(self: Box<Self>, blobs: Vec<BlobHash>)
+    -> BoxFuture<'static, Result<u64, StoreError>>;
 }
 
 /// A large blob on its way in. Dropped before it is kept, it leaves nothing.

@@ -397,6 +397,27 @@ async fn a_text_that_somebody_has_open_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_project_is_loaded_only_for_blobs_that_no_text_is_made_of_and_only_once() {
+    static NOW: AtomicU64 = AtomicU64::new(BEGIN);
+    let temp = tempfile::tempdir().unwrap();
+    let mut world = World::open(temp.path(), clock!(NOW)).await;
+    world.write("text", "one\n").await;
+    world.write("text", "two\n").await;
+    for (day, binary, loaded) in [(2, None, 0), (4, Some(b"binary\0"), 1), (6, None, 0)] {
+        if let Some(bytes) = binary {
+            world.upload(bytes).await;
+            world.name("binary", bytes).await;
+        }
+        // Out of memory, and later than the grace.
+        world.end(temp.path()).await;
+        world = World::open(temp.path(), clock!(NOW)).await;
+        NOW.store(BEGIN + day * DAY, Ordering::SeqCst);
+        assert_eq!(world.round().await, Round::default());
+        assert_eq!(world.state.projects.count(), loaded, "on day {day}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_old_versions_the_last_of_each_day_is_left() {
     static NOW: AtomicU64 = AtomicU64::new(BEGIN);
     let temp = tempfile::tempdir().unwrap();
@@ -471,6 +492,8 @@ async fn a_deleted_projects_bytes_go_and_its_successor_finds_none_of_them() {
     };
     let create = Write::CreateProject(record);
     world.state.committer.commit(vec![create]).await.unwrap();
+    // Who had the other project's document has nothing to do here.
+    let world = world.of_another();
     world.name("file", &bytes).await;
     assert!(world.files().await.is_empty(), "its bytes never came");
     world.upload(&bytes).await;

@@ -15,7 +15,7 @@ use super::repair::Report;
 use crate::access::{Grant, TokenId};
 use crate::ack::Ack;
 use crate::refusal::Refusal;
-use crate::store::{Doubtful, Origin, Spent};
+use crate::store::{Origin, Spent};
 use crate::subscriber::{Outbox, SeatId};
 
 /// Where an answer goes.
@@ -234,7 +234,7 @@ pub enum Command {
     ForgetTexts { docs: Vec<DocId>, reply: Reply<u64> },
     /// Let go of those of these blobs that nothing names. Says how many.
     ForgetBlobs {
-        doubtful: Vec<Doubtful>,
+        hashes: Vec<BlobHash>,
         spent: Spent,
         reply: Reply<u64>,
     },

@@ -180,10 +180,10 @@ impl Owner {
             Command::Merge(merge, ack) => self.merge(merge, ack),
             Command::ForgetTexts { docs, reply } => self.forget_texts(docs, reply),
             Command::ForgetBlobs {
-                doubtful,
+                hashes,
                 spent,
                 reply,
-            } => self.forget_blobs(doubtful, spent, reply),
+            } => self.forget_blobs(hashes, spent, reply),
             Command::Forgotten(hashes) => self.forgotten(hashes),
             Command::Deleted => {
                 self.rooms.refuse_all(&Refusal::NotFound("project"));

@@ -19,7 +19,7 @@ use std::{fs, fs::TryLockError, io::ErrorKind};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tempfile::TempPath;
@@ -194,12 +194,22 @@ impl Clearing for Cleared {
         &self.blobs
     }
 
-    fn remove(&self, hash: &BlobHash) -> BoxFuture<'_, Result<(), StoreError>> {
-        let path = path_of(&self.root, hash);
+    fn remove(
+        self: Box<Self>,
+        blobs: Vec<BlobHash>,
+    ) -> BoxFuture<'static, Result<u64, StoreError>> {
+        // The locks go where the work is: it does not end with whoever waits for it.
+        let work = move || {
+            for hash in &blobs {
+                fs::remove_file(path_of(&self.root, hash))?;
+            }
+            Ok((blobs.len() as u64, self))
+        };
         async move {
-            let removed = tokio::fs::remove_file(&path).await;
-            removed.map_err(|error| StoreError::io(path.display(), &error))
+            let (removed, _) = blocking(work).await?;
+            Ok(removed)
         }
+        .map_err(|error: io::Error| StoreError::io("a large blob", &error))
         .boxed()
     }
 }

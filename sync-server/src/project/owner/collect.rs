@@ -15,7 +15,7 @@ use crate::ack::Ack;
 use crate::project::command::{Command, Reply};
 use crate::project::happened::Change;
 use crate::project::repair::BlobFact;
-use crate::store::{Doubtful, Spent, Upkeep, Write};
+use crate::store::{Spent, Upkeep, Write};
 
 impl Owner {
     /// Deletes texts whose path is gone for long enough, and says how many.
@@ -48,32 +48,18 @@ impl Owner {
             && !self.project.misses_updates()
     }
 
-    /// Lets go of those of these blobs that no entry names, and says how many they are.
-    pub(super) fn forget_blobs(
-        &mut self,
-        doubtful: Vec<Doubtful>,
-        spent: Spent,
-        reply: Reply<u64>,
-    ) {
-        let (kept, forgotten) = self.judge(doubtful);
-        let many = forgotten.len() as u64;
-        let project = self.id.clone();
-        if forgotten.is_empty() {
-            let keep = Upkeep::KeepBlobs {
-                project,
-                hashes: kept,
-            };
-            return self.answer(reply, Ok(many), vec![Write::Upkeep(keep)]);
-        }
+    /// Lets go of those of these blobs that nothing names, and says how many they are.
+    pub(super) fn forget_blobs(&mut self, hashes: Vec<BlobHash>, spent: Spent, reply: Reply<u64>) {
+        let (kept, forgotten) = self.judge(hashes);
         self.deps.facts.forget(&self.id, &forgotten);
         self.going.extend(&forgotten);
         let writes = vec![
             Write::Upkeep(Upkeep::KeepBlobs {
-                project: project.clone(),
+                project: self.id.clone(),
                 hashes: kept,
             }),
             Write::Upkeep(Upkeep::ForgetBlobs {
-                project,
+                project: self.id.clone(),
                 hashes: forgotten.clone(),
                 spent,
             }),
@@ -89,6 +75,7 @@ impl Owner {
             if gone.await == Ok(true)
                 && let Some(commands) = commands.upgrade()
             {
+                let many = forgotten.len() as u64;
                 let _ = commands.send(Command::Forgotten(forgotten)).await;
                 let _ = reply.send(Ok(many));
             }
@@ -99,7 +86,7 @@ impl Owner {
     ///
     /// Neither are those of which it is not known: an update that waits for others may name any, and bytes
     /// in the original protocol are about to be named otherwise.
-    fn judge(&self, doubtful: Vec<Doubtful>) -> (Vec<BlobHash>, Vec<BlobHash>) {
+    fn judge(&self, mut hashes: Vec<BlobHash>) -> (Vec<BlobHash>, Vec<BlobHash>) {
         let (mut named, mut unclear) = (HashSet::new(), HashSet::new());
         for (_, entry) in self.tree.iter() {
             match entry {
@@ -109,14 +96,10 @@ impl Owner {
         }
         let texts = self.records.values();
         named.extend(texts.flat_map(|memo| [memo.seed, memo.content()]));
-        let (kept, others): (Vec<_>, Vec<_>) = doubtful
-            .into_iter()
-            .partition(|blob| blob.is_text || named.contains(&blob.hash));
-        let hashes = |blobs: Vec<Doubtful>| blobs.into_iter().map(|blob| blob.hash);
-        let others = hashes(others).filter(|hash| {
-            !unclear.contains(hash) && !self.project.misses_updates() && !self.going.contains(hash)
-        });
-        (hashes(kept).collect(), others.collect())
+        let kept = hashes.extract_if(.., |hash| named.contains(hash)).collect();
+        let waits = self.project.misses_updates();
+        hashes.retain(|hash| !waits && !unclear.contains(hash) && !self.going.contains(hash));
+        (kept, hashes)
     }
 
     /// Blobs are gone. Entries that named one meanwhile found it absent, and look again: somebody may have
