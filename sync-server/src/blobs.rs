@@ -9,7 +9,6 @@
 //!   the same bytes.
 //! - A blob that was answered as stored is durable: its bytes first, then the right to read it.
 //! - A body that stops early, is too large or has another hash stores nothing.
-//!
 //! - Bytes that were answered as stored stay for the grace period, and then as long as anything names
 //!   them. Before it is said that bytes are there, their date is renewed.
 //!

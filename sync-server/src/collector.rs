@@ -196,45 +196,55 @@ impl Collector {
         dates: &Dates,
         round: &mut Round,
     ) -> Result<(), Trouble> {
+        self.texts(id, dates.texts, round).await?;
+        self.versions(id, dates.versions, round).await?;
+        self.rights(id, dates.spent, round).await
+    }
+
+    async fn texts(&self, id: &ProjectId, before: u64, round: &mut Round) -> Result<(), Trouble> {
         loop {
-            let (of, before) = (id.clone(), dates.texts);
-            let docs = read(&self.store, move |store| {
+            let of = id.clone();
+            let found = read(&self.store, move |store| {
                 store.texts_deleted(&of, before, STEP)
-            })
-            .await?;
+            });
+            let docs = found.await?;
+            if docs.is_empty() {
+                return Ok(());
+            }
             let ask = |reply| Command::ForgetTexts {
                 docs: docs.clone(),
                 reply,
             };
-            if docs.is_empty() {
-                break;
-            }
             let gone = self.projects.ask(id, ask).await?;
             round.texts += gone;
-            // Somebody has those that are left open.
+            // Somebody has those open that are left.
             if gone < docs.len() as u64 {
-                break;
+                return Ok(());
             }
             sleep(BREATH).await;
         }
+    }
+
+    async fn versions(
+        &self,
+        id: &ProjectId,
+        before: u64,
+        round: &mut Round,
+    ) -> Result<(), Trouble> {
         loop {
-            let (of, before) = (id.clone(), dates.versions);
-            let old = read(&self.store, move |store| {
+            let of = id.clone();
+            let found = read(&self.store, move |store| {
                 store.crowded_versions(&of, before, STEP)
             });
-            let versions = old.await?;
+            let versions = found.await?;
             if versions.is_empty() {
-                break;
+                return Ok(());
             }
-            let many = versions.len() as u64;
-            self.commit(Upkeep::ForgetVersions {
-                project: id.clone(),
-                versions,
-            })
-            .await?;
+            let (many, project) = (versions.len() as u64, id.clone());
+            self.commit(Upkeep::ForgetVersions { project, versions })
+                .await?;
             round.versions += many;
         }
-        self.rights(id, dates.spent, round).await
     }
 
     async fn rights(&self, id: &ProjectId, spent: Spent, round: &mut Round) -> Result<(), Trouble> {

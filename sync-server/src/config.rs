@@ -22,6 +22,7 @@ Examples:
   sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
   sync-server --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:443
   USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
+  sync-server --keep-versions 90d --keep-deleted 90d keep more history, and deleted files, for longer
   sync-server check                                  verify ./uspark-data, also while it is served
   sync-server backup /backup/monday                  copy it, also while it is served
 

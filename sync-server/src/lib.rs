@@ -3,7 +3,8 @@
 //! [`Server::start`] is the way in; `main.rs` and the tests use nothing else. From the outside in:
 //! [`server`] and [`config`] start it; [`http`], [`ws`] and [`collab`] are the edges; [`project`]
 //! owns the documents in memory; [`access`], [`blobs`] and [`store`] are what lies below;
-//! [`collector`] lets go of what nothing needs; [`refusal`] is the one table of statuses and close codes, [`metrics`] what can be measured.
+//! [`collector`] lets go of what nothing needs any more; [`refusal`] is the one table of statuses and
+//! close codes, [`metrics`] what can be measured.
 
 pub mod access;
 pub mod ack;

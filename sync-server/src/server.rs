@@ -141,9 +141,9 @@ impl Server {
         let address = listener.local_addr().map_err(listening)?;
         let router = crate::http::router(state.clone());
         let full = crate::http::full_router(state.clone());
-        let (most, metrics) = (config.limits.max_connections, Arc::clone(&state.metrics));
-        let serving = Serving::new(router, full, most, metrics).over(tls.clone());
-        let serving = serving.cutting_off_after(config.timing.stalled);
+        let (most, stalled) = (config.limits.max_connections, config.timing.stalled);
+        let serving = Serving::new(router, full, most, stalled, Arc::clone(&state.metrics));
+        let serving = serving.over(tls.clone());
         let stopping = state.stopping.clone();
         let collector = state.collector();
         state.tasks.spawn(collector.run(stopping.clone()));

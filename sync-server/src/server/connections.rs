@@ -28,7 +28,6 @@ use tower::ServiceExt as _;
 
 use super::tls::Tls;
 use crate::metrics::{Held, Metrics};
-use crate::project::Timing;
 
 /// How long a head may take to come, and a connection may idle: longer than clients keep
 /// theirs (reqwest 90 s), so that it is they who close.
@@ -69,9 +68,15 @@ struct Placed {
 }
 
 impl Serving {
-    /// Serves `router` on up to `places` connections, and `full` on those that are too many.
-    pub fn new(router: Router, full: Router, places: usize, metrics: Arc<Metrics>) -> Self {
-        let stalled = Timing::default().stalled;
+    /// Serves `router` on up to `places` connections, and `full` on those that are too many; each ends when
+    /// its peer takes nothing for as long as `stalled`.
+    pub fn new(
+        router: Router,
+        full: Router,
+        places: usize,
+        stalled: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             router,
             full,
@@ -86,11 +91,6 @@ impl Serving {
     /// The same over TLS.
     pub fn over(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
-    }
-
-    /// The same with another limit to how long a peer may take nothing.
-    pub fn cutting_off_after(self, stalled: Duration) -> Self {
-        Self { stalled, ..self }
     }
 
     /// Gives a connection its place, and what it is served with.
