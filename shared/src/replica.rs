@@ -252,19 +252,28 @@ impl Replica {
     fn integrate_whole(&self, update: &[u8]) -> Result<bool, ReplicaError> {
         let decoded = self.decode(update)?;
         // Dropping a transaction commits it, and a panic while unwinding aborts the process: it is
-        // dropped by hand, on the good path only. A poisoned replica leaks its transaction.
+        // dropped by hand, and guarded. Without that a poisoned document would stay in memory.
         let mut txn = ManuallyDrop::new(self.doc.transact_mut());
-        self.guarded(|| txn.apply_update(decoded))?
-            .map_err(|error| {
-                self.poisoned.store(true, Ordering::Relaxed);
-                ReplicaError::Decode(error.to_string())
-            })?;
-        self.guarded(|| {
+        let applied = self.guarded(|| txn.apply_update(decoded));
+        let commit = || {
             let mut txn: TransactionMut<'_> = ManuallyDrop::into_inner(txn);
             txn.prune_pending();
             txn.commit();
             !txn.insert_set().is_empty() || !txn.delete_set().is_empty()
-        })
+        };
+        match applied {
+            Ok(Ok(())) => self.guarded(commit),
+            Ok(Err(error)) => {
+                // A part of it is in.
+                let _ = self.guarded(commit);
+                self.poisoned.store(true, Ordering::Relaxed);
+                Err(ReplicaError::Decode(error.to_string()))
+            }
+            Err(error) => {
+                let _ = catch_unwind(AssertUnwindSafe(commit));
+                Err(error)
+            }
+        }
     }
 
     /// The state vector, encoded.

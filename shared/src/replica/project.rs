@@ -329,4 +329,28 @@ mod tests {
         kept.apply(&first).unwrap();
         assert_eq!(kept.entry(&"x".parse().unwrap()), Some(blob("2")));
     }
+
+    /// An update that scans, and that yrs gives up in the middle: an element of it is in one that is no type.
+    #[test]
+    fn a_poisoned_replica_leaves_memory() {
+        let (author, project) = (project(1), project(2));
+        let entry = author.edit(&[set("x", Entry::Dir)]).unwrap();
+        let [id] = crate::update::scan(&entry).unwrap().blocks().map(|block| block.id).collect::<Vec<_>>()[..] else {
+            panic!("one block");
+        };
+        let mut inside = crate::codec::Writer::new();
+        // One block of client 5, a text, and what it is in.
+        for number in [1, 1, 5, 0, 4, 0, id.client, id.clock.into()] {
+            inside.var_uint(number);
+        }
+        inside.var_string("x").byte(0);
+
+        let document = Arc::downgrade(&project.changes);
+        project.apply(&entry).unwrap();
+        let refused = project.apply(&inside.into_bytes());
+        assert!(matches!(refused, Err(ReplicaError::Decode(_))), "{refused:?}");
+        assert!(project.is_poisoned());
+        drop(project);
+        assert!(document.upgrade().is_none(), "it is still in memory");
+    }
 }
