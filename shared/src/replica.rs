@@ -33,6 +33,7 @@ use yrs::{
 pub use project::{KeyChange, ProjectApplied, ProjectEdit, ProjectReplica};
 pub use text::TextReplica;
 
+use crate::codec::Writer;
 use crate::update::{Block, BlockKind, Id, Parent, Scan, ScanError, scan};
 
 /// The update that adds nothing, as Yjs encodes it: no blocks, no deletions.
@@ -266,6 +267,7 @@ impl Replica {
             Ok(Err(error)) => {
                 // A part of it is in.
                 let _ = self.guarded(commit);
+                self.let_go_of_subdocuments();
                 self.poisoned.store(true, Ordering::Relaxed);
                 Err(ReplicaError::Decode(error.to_string()))
             }
@@ -331,6 +333,28 @@ impl Replica {
         Some(txn.encode_update_v1())
     }
 
+    /// A subdocument and its document hold each other in yrs 0.28, and neither would ever leave memory. All
+    /// elements are deleted, and with that collected.
+    fn let_go_of_subdocuments(&self) {
+        let Ok(txn) = self.doc.try_transact() else {
+            return;
+        };
+        if txn.subdocs().next().is_none() {
+            return;
+        }
+        let known = txn.state_vector();
+        drop(txn);
+        let mut all = Writer::new();
+        all.var_uint(0).var_uint(known.len() as u64);
+        for (client, clock) in known.iter() {
+            all.var_uint(client.get()).var_uint(1);
+            all.var_uint(0).var_uint((*clock).into());
+        }
+        if let Err(error) = self.integrate_whole(&all.into_bytes()) {
+            debug_assert!(matches!(error, ReplicaError::Poisoned), "{error}");
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -344,6 +368,12 @@ impl Replica {
             self.poisoned.store(true, Ordering::Relaxed);
             ReplicaError::Poisoned
         })
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.let_go_of_subdocuments();
     }
 }
 

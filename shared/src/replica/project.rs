@@ -335,7 +335,12 @@ mod tests {
     fn a_poisoned_replica_leaves_memory() {
         let (author, project) = (project(1), project(2));
         let entry = author.edit(&[set("x", Entry::Dir)]).unwrap();
-        let [id] = crate::update::scan(&entry).unwrap().blocks().map(|block| block.id).collect::<Vec<_>>()[..] else {
+        let [id] = crate::update::scan(&entry)
+            .unwrap()
+            .blocks()
+            .map(|block| block.id)
+            .collect::<Vec<_>>()[..]
+        else {
             panic!("one block");
         };
         let mut inside = crate::codec::Writer::new();
@@ -348,8 +353,30 @@ mod tests {
         let document = Arc::downgrade(&project.changes);
         project.apply(&entry).unwrap();
         let refused = project.apply(&inside.into_bytes());
-        assert!(matches!(refused, Err(ReplicaError::Decode(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ReplicaError::Decode(_))),
+            "{refused:?}"
+        );
         assert!(project.is_poisoned());
+        drop(project);
+        assert!(document.upgrade().is_none(), "it is still in memory");
+    }
+
+    #[test]
+    fn a_replica_with_a_subdocument_leaves_memory() {
+        let author = yrs::Doc::new();
+        let (map, list) = (
+            author.get_or_insert_map("m"),
+            author.get_or_insert_array("l"),
+        );
+        let mut txn = author.transact_mut();
+        map.insert(&mut txn, "sub", yrs::Doc::new());
+        let nested = yrs::Array::push_back(&list, &mut txn, yrs::MapPrelim::default());
+        nested.insert(&mut txn, "sub", yrs::Doc::new());
+        let update = txn.encode_update_v1();
+        let project = project(1);
+        let document = Arc::downgrade(&project.changes);
+        project.apply(&update).unwrap();
         drop(project);
         assert!(document.upgrade().is_none(), "it is still in memory");
     }
