@@ -373,7 +373,10 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.let_go_of_subdocuments();
+        // In a thread that panics, another panic might be one too many.
+        if !std::thread::panicking() {
+            self.let_go_of_subdocuments();
+        }
     }
 }
 

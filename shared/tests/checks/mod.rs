@@ -104,7 +104,10 @@ impl Documents {
             assert_agrees(update, scanned);
         }
         for refused in [text.as_ref().err(), project.as_ref().err()] {
-            assert_eq!(matches!(refused, Some(ReplicaError::Scan(_))), scanned.is_err());
+            assert_eq!(
+                matches!(refused, Some(ReplicaError::Scan(_))),
+                scanned.is_err()
+            );
         }
         let is_taken = text.is_ok() && project.is_ok();
         let is_panic = |error: &ReplicaError| matches!(error, ReplicaError::Poisoned);
@@ -133,7 +136,8 @@ impl Documents {
     pub fn assert_sound(&self) {
         let text = self.text.text();
         let copy = TextReplica::new(client(3));
-        copy.apply(&self.text.state()).expect("a state is an update");
+        copy.apply(&self.text.state())
+            .expect("a state is an update");
         assert_eq!(characters(&copy.text()), characters(&text));
         assert_eq!(clocks(&copy), clocks(&self.text));
 

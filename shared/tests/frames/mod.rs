@@ -1,7 +1,7 @@
 //! Frames of real clients, and what becomes of them when a few bytes change.
 
 #[path = "../bytes/mod.rs"]
-mod bytes;
+pub mod bytes;
 
 use fastrand::Rng;
 use uspark_shared::codec::awareness::decode_awareness;
@@ -46,7 +46,11 @@ impl Recorded {
 
     /// A frame in which a few bytes are others: within its update, or anywhere.
     pub fn mutated(&self, framing: Framing, document: &str, random: &mut Rng) -> Vec<u8> {
-        let updates = if random.u8(..) < 16 { &self.state_vectors } else { &self.updates };
+        let updates = if random.u8(..) < 16 {
+            &self.state_vectors
+        } else {
+            &self.updates
+        };
         let mut inner = any(updates, random).clone();
         let within = random.u8(..4) > 0;
         if within {
@@ -120,8 +124,14 @@ pub fn messages(framing: Framing, frame: &[u8]) -> Option<Vec<SyncMessage<'_>>> 
             }
         }
         Framing::Hocuspocus => match ClientFrame::decode(frame).ok()? {
-            CollabFrame::Document { message: CollabMessage::Sync(message) | CollabMessage::SyncReply(message), .. } => found.push(message),
-            CollabFrame::Document { message: CollabMessage::Awareness(body), .. } => awareness.push(body),
+            CollabFrame::Document {
+                message: CollabMessage::Sync(message) | CollabMessage::SyncReply(message),
+                ..
+            } => found.push(message),
+            CollabFrame::Document {
+                message: CollabMessage::Awareness(body),
+                ..
+            } => awareness.push(body),
             _ => {}
         },
     }
@@ -129,6 +139,7 @@ pub fn messages(framing: Framing, frame: &[u8]) -> Option<Vec<SyncMessage<'_>>> 
         SyncMessage::Step1(state_vector) => scan_state_vector(state_vector).is_ok(),
         SyncMessage::Step2(update) | SyncMessage::Update(update) => scan(update).is_ok(),
     };
-    let all = found.iter().all(is_readable) && awareness.iter().all(|body| decode_awareness(body).is_ok());
+    let all = found.iter().all(is_readable)
+        && awareness.iter().all(|body| decode_awareness(body).is_ok());
     all.then_some(found)
 }
