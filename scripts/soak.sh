@@ -25,7 +25,8 @@ export USPARK_SOAK=1
 
 cargo build --release --bins
 built=$(cargo test --release --no-run --message-format json-render-diagnostics \
-  -p uspark-tests --test soak --test mass_delete -p container-agent --lib -p uspark-shared --test hostile)
+  -p uspark-tests --test soak --test mass_delete -p container-agent --lib -p uspark-shared --test hostile \
+  -p sync-server --test edge)
 
 # The path of a test executable that was built.
 executable() {
@@ -82,6 +83,7 @@ fuzz() {
 }
 fuzz
 rows_of hostile '^'
+rows_of edge '^hostile::'
 rows_of soak '^'
 rows_of mass_delete '^'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'

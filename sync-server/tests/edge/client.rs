@@ -95,6 +95,13 @@ impl TestServer {
         assert_eq!(made.status, 201, "{made:?}");
     }
 
+    /// Writes a text file, and gives the name of its document.
+    pub async fn text(&self, project: &str, path: &str, content: impl Into<Bytes>) -> String {
+        let file = format!("/api/projects/{project}/files/{path}");
+        let put = self.admin().put(&file).bytes(content).await.value();
+        format!("{project}/{}", put["doc"].as_str().unwrap())
+    }
+
     /// A new token of a project.
     pub async fn token(&self, project: &str, access: &str) -> String {
         let wanted = json!({ "project": project, "access": access });
