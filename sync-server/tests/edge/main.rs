@@ -14,6 +14,7 @@ mod events;
 mod files;
 mod hostile;
 mod limits;
+mod messages;
 mod metrics;
 mod operating;
 mod problems;

@@ -86,12 +86,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// The close code and its reason, after what else comes.
     pub async fn closed(&mut self) -> (u16, String) {
+        let (_, code, reason) = self.until_closed().await;
+        (code, reason)
+    }
+
+    /// What comes until the socket is closed, the close code and its reason.
+    pub async fn until_closed(&mut self) -> (Vec<Vec<u8>>, u16, String) {
+        let mut frames = Vec::new();
         loop {
             match self.0.next().await {
                 Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
-                    return (code.into(), reason.to_string());
+                    return (frames, code.into(), reason.to_string());
                 }
                 Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("no close frame"),
+                Some(Ok(Message::Binary(frame))) => frames.push(frame.into()),
                 Some(Ok(_)) => {}
             }
         }
