@@ -83,7 +83,7 @@ fuzz() {
 }
 fuzz
 rows_of hostile '^'
-rows_of edge '^hostile::'
+rows_of edge '^(hostile|foreign)::'
 rows_of soak '^'
 rows_of mass_delete '^'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'

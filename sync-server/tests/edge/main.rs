@@ -12,6 +12,7 @@ mod blobs;
 mod client;
 mod events;
 mod files;
+mod foreign;
 mod hostile;
 mod limits;
 mod messages;
