@@ -157,8 +157,8 @@ impl ProjectReplica {
         let Changes { files, texts } = self.take_changes();
         Ok(ProjectApplied {
             applied,
-            files,
-            texts,
+            files: in_all(files),
+            texts: in_all(texts),
         })
     }
 
@@ -189,6 +189,27 @@ impl Deref for ProjectReplica {
     fn deref(&self) -> &Replica {
         &self.replica
     }
+}
+
+/// What changes in their order come to, each key once: updates that waited are taken in after the one
+/// that they waited for.
+fn in_all(changes: Vec<KeyChange>) -> Vec<KeyChange> {
+    let mut places = HashMap::new();
+    let mut all = Vec::<KeyChange>::with_capacity(changes.len());
+    for change in changes {
+        match places.get(&change.key) {
+            Some(place) => {
+                let earlier: &mut KeyChange = &mut all[*place];
+                earlier.after = change.after;
+            }
+            None => {
+                places.insert(change.key.clone(), all.len());
+                all.push(change);
+            }
+        }
+    }
+    all.retain(|change| change.before.is_some() || change.after.is_some());
+    all
 }
 
 /// Records every change of a root map. The closure runs inside a transaction: it cannot panic and
@@ -300,6 +321,27 @@ mod tests {
         assert_eq!(told[0].after, Some(blob("2").to_json()));
         assert_eq!((told[1].key.as_str(), &told[1].after), ("y", &None));
         assert_eq!(a.edit(&[ProjectEdit::RemoveFile("y".into())]), None);
+    }
+
+    #[test]
+    fn a_key_that_waiting_updates_change_again_is_told_once() {
+        let (a, b) = (project(1), project(2));
+        let remove = |key: &str| ProjectEdit::RemoveFile(key.into());
+        let steps = [
+            a.edit(&[set("x", blob("1")), set("y", blob("1"))]),
+            a.edit(&[remove("x"), set("y", blob("2"))]),
+            a.edit(&[set("y", blob("3"))]),
+        ];
+        let [first, second, third] = steps.map(Option::unwrap);
+        for waits in [third, second] {
+            assert_eq!(b.apply_project(&waits).unwrap().files, []);
+        }
+        let y = KeyChange {
+            key: "y".into(),
+            before: None,
+            after: Some(blob("3").to_json()),
+        };
+        assert_eq!(b.apply_project(&first).unwrap().files, [y]);
     }
 
     #[test]
