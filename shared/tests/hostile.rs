@@ -20,10 +20,13 @@ use frames::{Framing, Recorded, messages};
 /// Frames after which a document is thrown away, so that it stays small.
 const FRAMES_OF_A_DOCUMENT: usize = 200;
 
+/// A fuzz target: its name, its check and its corpus.
+type Target = (&'static str, fn(&[u8]), &'static str);
+
 #[test]
 fn the_corpus_of_the_fuzz_targets() {
     quiet_about_yrs();
-    let targets: [(&str, fn(&[u8]), &str); 3] = [
+    let targets: [Target; 3] = [
         (
             "frame",
             checks::frame,

@@ -52,7 +52,7 @@ pub fn assert_agrees(update: &[u8], scan: &Scan<'_>) {
         .collect();
     assert_eq!(clocks, vector);
     let encoded = theirs.state_vector().encode_v1();
-    let scanned = scan_state_vector(&encoded).unwrap();
+    let scanned = scan_state_vector(&encoded).expect("a state vector of yrs");
     assert_eq!(scanned.into_iter().collect::<BTreeMap<_, _>>(), vector);
 
     let mut deleted = IdSet::new();

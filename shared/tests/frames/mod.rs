@@ -109,14 +109,6 @@ fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Whether the frame itself can be read, whatever is in it.
-pub fn is_frame(framing: Framing, frame: &[u8]) -> bool {
-    match framing {
-        Framing::YWebsocket => decode_frame(frame).is_ok(),
-        Framing::Hocuspocus => ClientFrame::decode(frame).is_ok(),
-    }
-}
-
 /// What a server is to do with a frame: its sync messages, or nothing of it, because something in it cannot be read.
 pub fn messages(framing: Framing, frame: &[u8]) -> Option<Vec<SyncMessage<'_>>> {
     let mut found = Vec::new();

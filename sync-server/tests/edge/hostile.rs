@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
+use uspark_shared::codec::collab::ClientFrame;
 use uspark_shared::codec::message::{Message, SyncMessage};
 use uspark_shared::diff::diff;
 use uspark_shared::replica::{ClientId, TextReplica};
@@ -15,7 +16,7 @@ use crate::socket::{Socket, auth};
 #[path = "../../../shared/tests/frames/mod.rs"]
 mod frames;
 
-use frames::{Framing, Recorded, is_frame, messages};
+use frames::{Framing, Recorded, messages};
 
 /// Frames that one document gets.
 const FRAMES_OF_A_DOCUMENT: usize = 1_000;
@@ -123,7 +124,7 @@ impl Sender {
             let is_last = match self.framing {
                 Framing::YWebsocket => messages(self.framing, &frame).is_none(),
                 // What is wrong inside a frame is its document's business.
-                Framing::Hocuspocus => !is_frame(self.framing, &frame),
+                Framing::Hocuspocus => ClientFrame::decode(&frame).is_err(),
             };
             if self.framing == Framing::Hocuspocus {
                 // The frame before may have lost the document.

@@ -97,7 +97,11 @@ impl Client {
         client.node.call("open", json!({"document": project.id}));
         let files = client.node.call("files", json!({"document": project.id}));
         assert_eq!(
-            format!("{}/{}", project.id, files[&first]["doc"].as_str().unwrap()),
+            format!(
+                "{}/{}",
+                project.id,
+                files[&first]["doc"].as_str().expect("a text")
+            ),
             client.document
         );
         client.call("open", json!({}));

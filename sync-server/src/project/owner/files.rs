@@ -441,20 +441,7 @@ impl Owner {
         if let Some(text) = text.filter(|text| entry.doc() != Some(text)) {
             self.lost_path(text, writes);
         }
-        // The path may collide with another one.
-        let change = uspark_shared::replica::KeyChange {
-            key: path.into(),
-            before: None,
-            after: Some(entry.to_json()),
-        };
-        let repairs = self.review(&wanted.who.name, |review| review.changes(&[change]));
-        let author = Author {
-            who: &wanted.who,
-            seat: None,
-            base: PutBase::Nearest,
-        };
-        let ack = Ack::nobody();
-        self.carry_out(repairs, &author, writes, &ack);
+        self.review_own(path, &entry, &wanted.who, writes);
     }
 
     /// Notes that a text lies nowhere any more.
