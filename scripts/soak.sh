@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The long forms of the rows in `tests/tests/soak`, `container-agent/src/engine/tests/soak`, `shared/tests/hostile.rs` and
-# `sync-server`, the fuzz targets where there is what they need, and once each the tests that are rows without a long form: see `make soak`.
+# The long forms of the rows, as `make soak`: those in `tests/tests/soak`, `container-agent/src/engine/tests/soak`,
+# `shared/tests/hostile.rs` and `sync-server`; the fuzz targets, where there is what they need; and once each the tests that
+# are rows without a long form.
 #   ROW=part of a name   only those rows
 #   SEED=number          every row with this seed; else each draws one, and prints it
 # A row that held for these very files (and this seed) is not run again: target/soak has what it printed.
