@@ -211,6 +211,12 @@ impl Engine {
         if !self.ensure_loaded(path, &doc) {
             return;
         }
+        let settled = self.project.settled.get(&doc).copied();
+        let is_settled = matches!(view.disk, Disk::File { hash, .. } if settled == Some(hash));
+        if is_settled && self.stale.contains(&doc) && self.wire.is_up() {
+            // What somebody has copied here from elsewhere is no edit of ours: it is on its way.
+            return self.exchange(path, &doc);
+        }
         let Some(text) = self.works.get_mut(path).and_then(|work| work.text.take()) else {
             return self.look_again(path);
         };
