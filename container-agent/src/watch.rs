@@ -67,6 +67,8 @@ pub enum WatchEvent {
     RootLost,
     /// The root is back; a full listing follows.
     RootBack,
+    /// The directory of the cookies is gone.
+    CookiesGone,
 }
 
 /// A path to look at.

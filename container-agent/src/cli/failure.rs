@@ -250,6 +250,9 @@ impl From<EngineError> for Failure {
                 "`uspark auth login --token …` takes a token that is valid, `uspark auth status` says \
                  what this one is for; what is not sent is kept in .uspark"
             }
+            EngineError::StateLost => {
+                "begin again, for example `uspark watch`: what differs from the project by then is kept beside it"
+            }
             EngineError::Journal(JournalError::Foreign { .. }) => OTHER_DIRECTORY,
             EngineError::Disk(DiskError::Io { source, .. }) => place_hint(source).unwrap_or(LOG),
             _ => LOG,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::message::{Reply, Request};
+use super::socket::Directory;
 use super::{Agent, socket};
 
 /// Longest request: as many paths as a command line holds.
@@ -25,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Listens until stopped. Dropping it stops too, without waiting for the peers.
 #[derive(Debug)]
 pub struct ControlServer {
-    root: PathBuf,
+    directory: Directory,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -33,12 +34,13 @@ pub struct ControlServer {
 impl ControlServer {
     /// Starts to answer for `agent` in the workspace at `root`, whose lock the caller holds.
     pub fn start(root: &Path, agent: impl Agent) -> io::Result<Self> {
-        let listener = socket::listen(root)?;
+        let directory = Directory::open(root)?;
+        let listener = socket::listen(&directory)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(accept(listener, agent, stop.clone(), tasks.clone()));
         Ok(Self {
-            root: root.to_owned(),
+            directory,
             stop,
             tasks,
         })
@@ -55,7 +57,7 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Err(error) = socket::remove(&self.root) {
+        if let Err(error) = socket::remove(&self.directory) {
             tracing::warn!("the control socket stays behind: {error}");
         }
     }

@@ -22,10 +22,11 @@ const NAME: &str = "agent.sock";
 
 /// The directory of a socket, held open. A socket's address has room for 107 bytes of path, less
 /// than many a workspace's; through the descriptor every path is short.
-struct Directory(OwnedFd);
+#[derive(Debug)]
+pub(super) struct Directory(OwnedFd);
 
 impl Directory {
-    fn open(root: &Path) -> io::Result<Self> {
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(root.join(OWN_DIRECTORY), flags, Mode::empty())?;
         Ok(Self(opened))
@@ -36,10 +37,9 @@ impl Directory {
     }
 }
 
-/// Listens in the workspace at `root`. Only the holder of the workspace's lock may: whatever
+/// Listens in a workspace's directory. Only the holder of the workspace's lock may: whatever
 /// socket is there belongs to a process that has ended, and is replaced.
-pub(super) fn listen(root: &Path) -> io::Result<UnixListener> {
-    let directory = Directory::open(root)?;
+pub(super) fn listen(directory: &Directory) -> io::Result<UnixListener> {
     // Nobody can connect before the permissions are right: it gets its name after them.
     let unnamed = directory.path(&format!("{NAME}.{}", std::process::id()));
     remove_if_there(&unnamed)?;
@@ -65,8 +65,8 @@ pub(super) async fn connect(root: &Path) -> io::Result<Option<UnixStream>> {
 }
 
 /// Takes the socket's name away, while the workspace's lock is still held.
-pub(super) fn remove(root: &Path) -> io::Result<()> {
-    remove_if_there(&root.join(OWN_DIRECTORY).join(NAME))
+pub(super) fn remove(directory: &Directory) -> io::Result<()> {
+    remove_if_there(&directory.path(NAME))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

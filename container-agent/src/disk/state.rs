@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -23,6 +23,8 @@ const COOKIES: &str = "cookies";
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    /// Which directory it is: device and inode.
+    is: (u64, u64),
 }
 
 /// Whether a process has the lock of the workspace at `root`. Takes nothing from it.
@@ -72,9 +74,19 @@ impl StateDir {
         for below in ["base", "incoming", COOKIES] {
             make(&path.join(below))?;
         }
-        let state = Self { path };
+        let found = std::fs::symlink_metadata(&path);
+        let is = found
+            .map(|found| (found.dev(), found.ino()))
+            .map_err(|error| failed("use", &path, error))?;
+        let state = Self { path, is };
         state.hide_from_git()?;
         Ok(state)
+    }
+
+    /// Whether it is still in its place: `git clean -fdx` removes it.
+    pub fn is_there(&self) -> bool {
+        let found = std::fs::symlink_metadata(&self.path);
+        found.is_ok_and(|found| (found.dev(), found.ino()) == self.is)
     }
 
     /// Takes the workspace's lock, or `None` if another process has it.

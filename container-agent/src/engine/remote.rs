@@ -315,8 +315,8 @@ impl Engine {
         }
     }
 
-    /// The server will not let us in, now or later.
-    fn refuse(&mut self, why: String) {
+    /// There will be no sync any more, now or later: the server does not let us in, or there is nothing to go on from.
+    pub(super) fn refuse(&mut self, why: String) {
         self.shut_out.cancel();
         self.wire.down();
         self.note(why.clone());

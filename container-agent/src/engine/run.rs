@@ -40,6 +40,8 @@ const EVENTS_PER_TURN: usize = 256;
 const STEPS_PER_TURN: usize = 4096;
 /// How often idle documents are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Why nothing is synced any more.
+pub(super) const STATE_LOST: &str = ".uspark was removed or replaced: nothing is synced any more";
 /// How long a document stays open and loaded without being used.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long a session with a past waits for the server before it works on its own.
@@ -266,6 +268,15 @@ impl Engine {
                 self.wake_all();
                 self.note("the workspace is back".into());
             }
+            WatchEvent::CookiesGone => self.look_for_state(),
+        }
+    }
+
+    /// Ends the sync if `.uspark` is not there any more: with it went the lock, and what is remembered of what was
+    /// agreed. An agent that began in a new one would take this one's work for somebody else's.
+    fn look_for_state(&mut self) {
+        if !self.root_lost && self.refused.is_none() && !self.state.is_there() {
+            self.refuse(STATE_LOST.into());
         }
     }
 
@@ -298,6 +309,7 @@ impl Engine {
             return;
         }
         self.next_housekeeping = now + HOUSEKEEPING;
+        self.look_for_state();
         if let Some(before) = now.checked_sub(IDLE) {
             self.wire.close_idle(before);
         }

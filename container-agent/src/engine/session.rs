@@ -19,7 +19,7 @@ use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::{recovery, renamed};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
-use super::run::{Command, Engine, Sources, chain};
+use super::run::{Command, Engine, STATE_LOST, Sources, chain};
 use super::step::random;
 use super::tools::Tools;
 use super::wire::Wire;
@@ -58,6 +58,9 @@ pub enum EngineError {
     /// The server will not let us in.
     #[error("{0}")]
     Refused(String),
+    /// The agent's own directory went.
+    #[error("{STATE_LOST}")]
+    StateLost,
 }
 
 /// A running session. It ends when it is finished or dropped.
@@ -255,6 +258,7 @@ impl Session {
         // What does not end by itself ends with the process; nothing is left half done by it.
         let _ = tokio::time::timeout(ENDING, self.tasks.wait()).await;
         match refused {
+            Some(why) if why == STATE_LOST => Err(EngineError::StateLost),
             Some(why) => Err(EngineError::Refused(why)),
             None => Ok(report),
         }

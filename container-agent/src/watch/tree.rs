@@ -239,6 +239,7 @@ impl Tree {
             (What::WatchGone, _) => {
                 self.cookie_watch = None;
                 self.cookies_missed = true;
+                self.send(WatchEvent::CookiesGone)?;
                 Ok(!self.expected.is_empty())
             }
             _ => Ok(false),

@@ -695,3 +695,21 @@ async fn a_barrier_sees_what_no_event_tells_of() {
     assert_eq!(server.tree(), place.tree());
     agent.finish().await;
 }
+
+/// `git clean -fdx` does it. Whoever begins anew must not meet one that goes on half blind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_own_directory_an_agent_ends_and_another_goes_on() {
+    let (server, place) = (Double::new(), Place::new());
+    place.write("f", "one\n");
+    let agent = place.watch(&server).await;
+    place.sh("rm -rf .uspark");
+    agent.session.refused().await;
+    place.write("f", "one\ntwo\n");
+    let ended = agent.session.finish(Duration::from_secs(10)).await;
+    assert!(matches!(ended, Err(EngineError::StateLost)), "{ended:?}");
+    assert_eq!(server.text("f"), "one\n");
+    let agent = place.watch(&server).await;
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
