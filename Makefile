@@ -19,7 +19,7 @@ test: programs ## everything that must hold: format, lints, unit tests, end-to-e
 	@echo
 	@echo "OK: every test passed."
 
-soak: programs ## the long forms of the agent's tests, row by row; goes on where it was stopped
+soak: programs ## the long forms of the tests, row by row; goes on where it was stopped
 	@scripts/soak.sh
 
 # Other people's programs, which the end-to-end tests run.

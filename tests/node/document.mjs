@@ -2,7 +2,7 @@
 // an unmodified provider to a Y.Doc; everything here is plain Yjs, as an editor would use it.
 
 import * as Y from 'yjs'
-import { until } from './lines.mjs'
+import { numbers, until } from './lines.mjs'
 
 const TIMEOUT = 30_000
 
@@ -204,16 +204,6 @@ export function documentCommands (connect) {
   }
   const end = () => { for (const opened of open.values()) opened.close() }
   return { commands, end }
-}
-
-/** Numbers from 0 to 1 that only the seed decides (mulberry32, public domain). */
-function numbers (seed) {
-  return () => {
-    seed = (seed + 0x6D2B79F5) | 0
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }
 
 function shortened (text) {

@@ -4,13 +4,14 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, program};
+use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, pause, program};
 
 /// The name of a backup in its directory.
 const BACKUP: &str = "backup";
@@ -66,7 +67,7 @@ impl Server {
     /// Starts the server again, on the same port and data.
     #[track_caller]
     pub fn restart(&mut self) {
-        let address = self.url.trim_start_matches("http://").to_owned();
+        let address = self.address();
         self.running = Some(eventually(SOON, || {
             let mut command = Command::new(program("sync-server"));
             let mut running = Running::start(with_arguments(&mut command, &address, &self.data));
@@ -86,6 +87,26 @@ impl Server {
             );
             Ok(running)
         }));
+    }
+
+    /// Starts the server that has ended, and kills it again after a while, wherever it is then.
+    #[track_caller]
+    pub fn start_and_kill9(&self, after: Duration) {
+        let mut command = Command::new(program("sync-server"));
+        let running = Running::start(with_arguments(&mut command, &self.address(), &self.data));
+        pause(after);
+        running.kill9();
+    }
+
+    /// Verifies the data directory with `sync-server check`.
+    #[track_caller]
+    pub fn check(&self) -> Ended {
+        let mut command = Command::new(program("sync-server"));
+        Running::start(command.args(["check", "--data"]).arg(&self.data)).wait()
+    }
+
+    fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
     }
 
     /// Copies the data directory, as an operator does while the server serves.
