@@ -26,7 +26,7 @@ use crate::access::{Token, TokenError, TokenFormatError, Tokens, Usage};
 use crate::blobs::{BlobLimits, Blobs, LargeBlobs};
 use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
-use crate::project::{BlobFacts, ProjectDeps, Projects};
+use crate::project::{BlobFacts, Cache, ProjectDeps, Projects};
 use crate::store::{BlobFiles, Committer, DataDirectory, SqliteStore, Store, StoreError};
 
 use admin::Admin;
@@ -169,6 +169,7 @@ impl AppState {
             facts: BlobFacts::new(blobs.clone()),
             blobs: blobs.clone(),
             clock: config.clock,
+            cache: Cache::new(config.limits.cache_bytes, Arc::clone(&metrics)),
             timing: config.timing,
             kept_events: config.limits.kept_events,
             tasks: tasks.clone(),
