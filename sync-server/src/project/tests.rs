@@ -6,6 +6,7 @@ mod conflicts;
 mod events;
 mod original;
 mod random;
+mod rejoin;
 mod restored;
 mod soak;
 mod texts;

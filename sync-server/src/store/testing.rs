@@ -29,6 +29,8 @@ struct Control {
     failing: Option<Failing>,
     /// What every read says.
     failing_reads: Option<StoreError>,
+    /// How often anything was read.
+    reads: usize,
     /// How often each document was loaded.
     loads: HashMap<DocumentName, usize>,
     /// Documents that are being loaded.
@@ -47,6 +49,11 @@ impl TestStore {
     /// How many batches were made durable.
     pub fn commits(&self) -> usize {
         self.control().commits
+    }
+
+    /// How often anything was read.
+    pub fn reads(&self) -> usize {
+        self.control().reads
     }
 
     /// How often a document was loaded.
@@ -116,7 +123,11 @@ impl TestStore {
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let failing = self.control().failing_reads.clone();
+        let failing = {
+            let mut control = self.control();
+            control.reads += 1;
+            control.failing_reads.clone()
+        };
         failing.map_or_else(|| read(&*self.inner), Err)
     }
 }
