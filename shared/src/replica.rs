@@ -348,7 +348,8 @@ impl Replica {
             return None;
         }
         let update = txn.encode_update_v1();
-        self.weight.fetch_add(update.len() + BLOCK_BYTES, Ordering::Relaxed);
+        self.weight
+            .fetch_add(update.len() + BLOCK_BYTES, Ordering::Relaxed);
         Some(update)
     }
 

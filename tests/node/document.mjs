@@ -146,6 +146,15 @@ export function documentCommands (connect) {
         if (random() < 0.3) await new Promise(resolve => setTimeout(resolve, random() * request.pause))
       }
     },
+    // Puts a text in and takes it out again, so often, a transaction each: much is sent, and nothing stays.
+    churn: async request => {
+      const { text } = document(request)
+      for (let time = 0; time < request.times; time++) {
+        text.insert(0, request.text)
+        text.delete(0, request.text.length)
+        if (time % 20 === 0) await new Promise(resolve => setTimeout(resolve))
+      }
+    },
     // Puts a cursor at each index, to the right of what is before it, as editors do.
     setCursors: request => {
       const opened = document(request)

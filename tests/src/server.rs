@@ -67,9 +67,16 @@ impl Server {
     /// Starts the server again, on the same port and data.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same with further arguments.
+    #[track_caller]
+    pub fn restart_with(&mut self, arguments: &[&str]) {
         let address = self.address();
         self.running = Some(eventually(SOON, || {
             let mut command = Command::new(program("sync-server"));
+            command.args(arguments);
             let mut running = Running::start(with_arguments(&mut command, &address, &self.data));
             // A client that is trying to connect may hold the port for a moment.
             let said = eventually(SOON, || {
@@ -132,6 +139,16 @@ impl Server {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.data.clone()
+    }
+
+    /// The number that its metrics say of this.
+    pub fn metric(&self, name: &str) -> anyhow::Result<usize> {
+        let url = format!("{}/metrics", self.url);
+        let text = Curl::without_token(url).try_send()?.text();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(other, _)| *other == name);
+        let (_, value) = found.with_context(|| format!("no {name} in {text}"))?;
+        Ok(value.parse()?)
     }
 
     /// The process id.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use uspark_shared::id::DocId;
 
 use super::command::Command;
@@ -21,6 +21,8 @@ pub struct Cache {
     /// In bytes. Documents that somebody has open may cost more.
     limit: usize,
     state: Arc<Mutex<State>>,
+    /// Something was dropped. One task waits for it.
+    freed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,6 +62,7 @@ impl Cache {
         Self {
             limit,
             state: Arc::default(),
+            freed: Arc::default(),
             metrics,
         }
     }
@@ -76,6 +79,11 @@ impl Cache {
         };
         cached.rests();
         cached
+    }
+
+    /// Waits until documents were dropped since the last call.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,6 +179,7 @@ impl Drop for Cached {
     fn drop(&mut self) {
         self.weighs(0, 0);
         self.opens();
+        self.cache.freed.notify_one();
     }
 }
 

@@ -164,6 +164,11 @@ impl Projects {
         self.live.len()
     }
 
+    /// Waits until documents have left memory since the last call.
+    pub async fn freed(&self) {
+        self.deps.cache.freed().await;
+    }
+
     /// Settles and stores everything. New requests load projects again, so stop serving first.
     pub async fn close(&self) {
         let handles: Vec<_> = self

@@ -12,6 +12,7 @@ mod kills;
 mod odd;
 mod search;
 mod server_kills;
+mod server_memory;
 mod tokens;
 mod tree;
 mod watched;

@@ -47,7 +47,7 @@ fn a_server_killed_under_load() {
     server.check().expect_code(0);
     let kills = rounds as u64;
     assert!(
-        saved > 10 * kills && compared > kills,
+        saved > kills && compared > kills,
         "too little happened: {saved} acknowledged, {compared} compared"
     );
     row.held(format_args!(

@@ -15,8 +15,8 @@ use crate::project::cache::Cached;
 use crate::project::command::Command;
 use crate::store::Write;
 
-/// What is known of a text that is not in memory, and of its path, in bytes.
-const RECORD_BYTES: usize = 600;
+/// What is known of a text that is not in memory, and of its path, in bytes: measured with 2000.
+const RECORD_BYTES: usize = 1500;
 
 impl Owner {
     /// The place of a text in the cache.
