@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The long forms of the rows in `tests/tests/soak`, `container-agent/src/engine/tests/soak` and
-# `sync-server/src/project/tests/soak`, and once each the tests that are rows without a long form: see `make soak`.
+# `sync-server/src` (`project/tests/soak`, `store/damage`), and once each the tests that are rows without a long form: see `make soak`.
 #   ROW=part of a name   only those rows
 #   SEED=number          every row with this seed; else each draws one, and prints it
 # A row that held for these very files (and this seed) is not run again: target/soak has what it printed.
@@ -63,7 +63,7 @@ rows_of() {
 }
 rows_of soak '^'
 rows_of mass_delete '^'
-rows_of sync_server '^project::tests::(soak|rejoin)::'
+rows_of sync_server '^(project::tests::(soak|rejoin)|store::damage)::'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'
 
 echo

@@ -26,6 +26,11 @@ fn first_joins_against_eviction() {
         // One byte: everything that nobody has open is asked to go.
         let mut server = Arc::new(Server::with_cache(1).await);
         for round in 0..rounds {
+            if round % 1000 == 0 {
+                row.tell(format_args!(
+                    "{round} rounds, {loads} loads, {evictions} evictions"
+                ));
+            }
             if round % ROUNDS_TO_TEXT == 0 {
                 let project = format!("p{round}").parse().unwrap();
                 server = Arc::new(Server {
@@ -81,7 +86,7 @@ impl Server {
             let (mut random, over, server) = (random.fork(), Arc::clone(&over), Arc::clone(&self));
             tokio::spawn(async move {
                 // Some are late, and find that those before them have gone.
-                for _ in 0..random.u32(..7).pow(3) {
+                for _ in 0..random.u32(..8).pow(2) {
                     tokio::task::yield_now().await;
                 }
                 let mut person = server.person(Some("a")).await;
@@ -89,7 +94,7 @@ impl Server {
                     let text = person.text.text();
                     person.write(&format!("{text}<{round}.{number}>")).await;
                     person.is_saved(1).await;
-                } else if random.bool() {
+                } else if random.u8(..4) == 0 {
                     person.handle.leave(person.id).await;
                     person = server.person(Some("a")).await;
                 }
