@@ -7,18 +7,19 @@
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uspark_shared::path::FilePath;
 
-use super::config::{Direction, MassDelete};
+use super::config::{Direction, Meant};
 use super::guard::Side;
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
-use crate::watch::{Watcher, watches_allowed};
+use crate::watch::{Urgency, Watcher, watches_allowed};
 
 /// Somebody who waits.
 pub(super) struct Barrier {
     deadline: Instant,
     reply: oneshot::Sender<Report>,
-    mass_delete: MassDelete,
+    meant: Meant,
     step: Step,
 }
 
@@ -52,9 +53,9 @@ impl Barrier {
         self.deadline
     }
 
-    /// Whether whoever waits wants every deletion of this side to pass.
-    pub fn frees(&self, side: Side) -> bool {
-        side.passes(self.mass_delete)
+    /// Whether whoever waits wants the deletion of this path, gone from this side, to pass.
+    pub fn frees(&self, side: Side, path: &FilePath) -> bool {
+        side.passes(self.meant.mass_delete) && self.meant.covers(path)
     }
 
     /// Ends it.
@@ -76,19 +77,32 @@ impl Engine {
     pub(super) fn begin_barrier(
         &mut self,
         deadline: Instant,
-        mass_delete: MassDelete,
+        meant: Meant,
         reply: oneshot::Sender<Report>,
     ) {
-        self.pass_all(mass_delete);
+        self.pass_meant(&meant);
         self.works.retry_failed(Instant::now());
+        self.look_at_all_known();
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
             deadline,
             reply,
-            mass_delete,
+            meant,
             step: Step::Sight(cookie, answer),
         });
+    }
+
+    /// What a program writes to a file that it keeps open, or maps, or writes under another name of the file outside,
+    /// the kernel tells of later or never: a barrier looks.
+    fn look_at_all_known(&mut self) {
+        if self.watcher.is_none() {
+            return;
+        }
+        let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+        for path in known {
+            self.mark(&path, Urgency::Now);
+        }
     }
 
     /// Asks the server for the project once more: its answer is behind all that it has sent.
@@ -230,13 +244,15 @@ impl Engine {
             .refused
             .iter()
             .map(|(key, why)| (key.clone(), why));
+        let held_here = self.held(Side::Project);
         Report {
             sent: self.sent,
             received: self.received_paths,
             conflicts: self.conflicts.clone(),
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
-            held: self.held() as u64,
+            held: held_here + self.held(Side::Workspace),
+            held_here,
             not_pushed: self.not_pushed(),
             not_pulled: self.not_pulled(),
         }

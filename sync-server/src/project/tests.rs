@@ -57,6 +57,7 @@ fn timing() -> Timing {
         unknown_document: Duration::from_millis(50),
         unload_text: Duration::from_secs(3600),
         unload_project: Duration::from_secs(3600),
+        stalled: Duration::from_secs(30),
     }
 }
 
@@ -105,6 +106,7 @@ impl Server {
             committer.clone(),
             Arc::new(large),
             BlobLimits::default(),
+            || 1_000,
         );
         let metrics = Arc::<Metrics>::default();
         let projects = Projects::new(ProjectDeps {
@@ -116,6 +118,7 @@ impl Server {
             timing,
             cache: Cache::new(cache, Arc::clone(&metrics)),
             kept_events: 1_000,
+            versions_kept: u64::MAX,
             tasks: TaskTracker::new(),
             metrics: Arc::clone(&metrics),
         });

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use uspark_shared::diff::{diff, rebase};
-use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::id::{BlobHash, DocId, ProjectId};
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::{DEFAULT_MODE, Entry};
@@ -16,6 +16,7 @@ use crate::project::command::{
     Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Reply,
 };
 use crate::project::merge::{Merge, Wanted, fetch};
+use crate::project::registry::ProjectDeps;
 use crate::project::repair::Bridge;
 use crate::refusal::Refusal;
 use crate::store::Write;
@@ -74,7 +75,7 @@ impl Owner {
     }
 
     /// Answers when `writes`, and everything before them, is durable.
-    fn answer<T: Send + 'static>(
+    pub(super) fn answer<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         answer: Result<T, Refusal>,
@@ -212,7 +213,9 @@ impl Owner {
         }
         let edit = ProjectEdit::RemoveFile(path.to_string());
         self.edit_project(&[edit], who.origin(), &mut writes);
-        self.lost_path(&entry, &mut writes);
+        if let Some(doc) = entry.doc() {
+            self.lost_path(doc, &mut writes);
+        }
         self.note_changes(who, |own| own == path, &mut writes);
         self.answer(reply, Ok(()), writes);
     }
@@ -260,7 +263,7 @@ impl Owner {
         let fetches = Arc::clone(&self.fetches);
         self.deps.tasks.spawn(async move {
             let _stays = fetches;
-            match (fetch(&deps, &project, wanted, now).await, commands.upgrade()) {
+            match (bridged(&deps, &project, wanted, now).await, commands.upgrade()) {
                 (Ok(merge), Some(commands)) => drop(commands.send(Command::Merge(merge, ack)).await),
                 (Err(refusal), _) => tracing::error!(%project, %refusal, "bytes of the original protocol cannot be merged"),
                 (Ok(_), None) => {}
@@ -433,29 +436,18 @@ impl Owner {
             wanted.who.origin(),
             writes,
         );
-        if let Some(before) = before.filter(|before| before.doc() != entry.doc()) {
-            self.lost_path(&before, writes);
+        // In place of bytes in the original protocol there was a text.
+        let text = wanted.doc.as_ref().map(|(doc, _)| doc);
+        let text = before.as_ref().and_then(Entry::doc).or(text);
+        if let Some(text) = text.filter(|text| entry.doc() != Some(text)) {
+            self.lost_path(text, writes);
         }
-        // The path may collide with another one.
-        let change = uspark_shared::replica::KeyChange {
-            key: path.into(),
-            before: None,
-            after: Some(entry.to_json()),
-        };
-        let repairs = self.review(&wanted.who.name, |review| review.changes(&[change]));
-        let author = Author {
-            who: &wanted.who,
-            seat: None,
-            base: PutBase::Nearest,
-        };
-        let ack = Ack::nobody();
-        self.carry_out(repairs, &author, writes, &ack);
+        self.review_own(path, &entry, &wanted.who, writes);
     }
 
-    /// Notes that an entry's text lies nowhere any more.
-    fn lost_path(&mut self, entry: &Entry, writes: &mut Vec<Write>) {
-        if let Some(doc) = entry.doc()
-            && self.tree.path_of(doc).is_none()
+    /// Notes that a text lies nowhere any more.
+    fn lost_path(&mut self, doc: &DocId, writes: &mut Vec<Write>) {
+        if self.tree.path_of(doc).is_none()
             && let Some(memo) = self.records.get_mut(doc)
         {
             memo.is_live = false;
@@ -493,7 +485,7 @@ impl Owner {
                 let memo = self.records.get(doc)?;
                 let (hash, size, mtime) = match memo.settled {
                     Some(version) => (version.hash, version.size, version.mtime.max(*mtime)),
-                    None => (*seed, self.deps.facts.get(&self.id, seed)?.size, *mtime),
+                    None => (*seed, self.blob_fact(seed)?.size, *mtime),
                 };
                 let (hash, size, mode, mtime) = (Some(hash), Some(size), Some(*mode), Some(mtime));
                 ManifestFile {
@@ -512,7 +504,7 @@ impl Owner {
                 mode,
                 mtime,
             } => {
-                self.deps.facts.get(&self.id, hash)?;
+                self.blob_fact(hash)?;
                 let (hash, size, mode, mtime) =
                     (Some(*hash), Some(*size), Some(*mode), Some(*mtime));
                 ManifestFile {
@@ -539,6 +531,17 @@ impl Owner {
         let (doc, _) = wanted.doc.as_ref()?;
         self.texts.get(doc).map(|text| text.replica.text())
     }
+}
+
+/// Fetches what is named only when it has come back: until then its bytes stay.
+async fn bridged(
+    deps: &ProjectDeps,
+    project: &ProjectId,
+    wanted: Wanted,
+    now: Option<String>,
+) -> Result<Merge, Refusal> {
+    deps.blobs.renew(project, &wanted.hash).await?;
+    fetch(deps, project, wanted, now).await
 }
 
 /// A document id that nobody has.
