@@ -34,6 +34,7 @@ SIGTERM and SIGINT stop the server within 5 seconds; what was acknowledged is on
 /// longest text of 4 MiB; more than memory or a disk holds is a slip of the pen.
 const UPDATE_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const BLOB_RANGE: RangeInclusive<u64> = 4 << 20..=1 << 40;
+const CACHE_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 40;
 const OUTBOX_RANGE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// Of connections, sockets and requests: at least one, and no more than anybody counts.
 const COUNT_RANGE: RangeInclusive<u64> = 1..=10_000_000;
@@ -146,6 +147,11 @@ pub struct Limits {
     #[arg(default_value_t = Limits::default().outbox_bytes)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(OUTBOX_RANGE))]
     pub outbox_bytes: usize,
+    /// Documents in memory, in bytes by estimate; of those nobody has open the least recently used go first
+    #[arg(long, env = "USPARK_CACHE_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = Limits::default().cache_bytes)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(CACHE_RANGE))]
+    pub cache_bytes: usize,
     /// Connections open at a time, those of sockets too
     #[arg(long, env = "USPARK_MAX_CONNECTIONS", value_name = "NUMBER")]
     #[arg(default_value_t = Limits::default().max_connections)]
@@ -193,6 +199,8 @@ impl Default for Limits {
             max_blob_bytes: 5 << 30,
             // A few thousand keystrokes, or a page of a large text.
             outbox_bytes: 4 << 20,
+            // A few thousand source files; they leave memory by themselves after some seconds.
+            cache_bytes: 256 << 20,
             // What a machine of some gigabytes holds, at 20 KiB a socket and what they queue.
             max_connections: 10_000,
             // Everybody who has a page open on one shared token.
@@ -258,7 +266,12 @@ mod tests {
 
     #[test]
     fn absurd_limits_are_refused() {
-        for flag in ["--max-update-bytes", "--max-blob-bytes", "--outbox-bytes"] {
+        for flag in [
+            "--max-update-bytes",
+            "--max-blob-bytes",
+            "--outbox-bytes",
+            "--cache-bytes",
+        ] {
             for (bytes, fine) in [("0", false), ("1", false), ("4194304", true)] {
                 let parsed = Config::try_parse_from(["sync-server", flag, bytes]);
                 assert_eq!(parsed.is_ok(), fine, "{flag} {bytes}");

@@ -33,6 +33,7 @@ type Label<V> = [(&'static str, V); 1];
 pub struct Metrics {
     projects: Gauge,
     documents: Gauge,
+    cached: Gauge,
     pending: Gauge,
     connections: Gauge,
     connections_dropped: Counter,
@@ -80,6 +81,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct HeldDocument {
     _document: Held,
+    bytes: Held,
     pending: Held,
 }
 
@@ -93,6 +95,7 @@ impl Metrics {
     pub fn document(&self) -> HeldDocument {
         HeldDocument {
             _document: Held::new(&self.documents, 1),
+            bytes: Held::new(&self.cached, 0),
             pending: Held::new(&self.pending, 0),
         }
     }
@@ -190,6 +193,8 @@ impl Metrics {
         ours.register("projects", "Projects in memory", self.projects.clone());
         let help = "Documents in memory: of projects and of texts";
         ours.register("documents", help, self.documents.clone());
+        let help = "What the documents in memory cost, by estimate";
+        ours.register_with_unit("cached", help, Unit::Bytes, self.cached.clone());
         let help = "Updates in memory that wait for others which they build on";
         ours.register_with_unit("pending", help, Unit::Bytes, self.pending.clone());
         let help = "Open connections, those of sockets too";
@@ -246,6 +251,7 @@ impl Default for Metrics {
         Self {
             projects: Gauge::default(),
             documents: Gauge::default(),
+            cached: Gauge::default(),
             pending: Gauge::default(),
             connections: Gauge::default(),
             connections_dropped: Counter::default(),
@@ -313,9 +319,10 @@ impl Drop for Held {
 }
 
 impl HeldDocument {
-    /// So many bytes of its updates wait for others.
-    pub fn pending(&mut self, bytes: usize) {
-        self.pending.set(bytes);
+    /// It costs so many bytes, and so many of its updates wait for others.
+    pub fn weighs(&mut self, bytes: usize, pending: usize) {
+        self.bytes.set(bytes);
+        self.pending.set(pending);
     }
 }
 
@@ -331,15 +338,17 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line}: {text}");
         };
         let (one, mut other) = (metrics.document(), metrics.document());
-        other.pending(7);
+        other.weighs(9, 7);
         says("uspark_documents 2");
+        says("uspark_cached_bytes 9");
         says("uspark_pending_bytes 7");
-        other.pending(3);
+        other.weighs(9, 3);
         drop(one);
         says("uspark_documents 1");
         says("uspark_pending_bytes 3");
         drop(other);
         says("uspark_documents 0");
+        says("uspark_cached_bytes 0");
         says("uspark_pending_bytes 0");
     }
 

@@ -8,6 +8,7 @@
 //! the owner goes away with all it holds, and clients give back what is missing.
 
 mod awareness;
+mod cache;
 mod chain;
 mod command;
 mod facts;
@@ -21,6 +22,7 @@ mod repair;
 mod tests;
 mod tree;
 
+pub use cache::Cache;
 pub use command::{
     Attribution, By, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Seat, SeatAck,
     SeatMessage,

@@ -44,6 +44,9 @@ pub use writer::{Frames, Writing};
 const DEAD: Duration = Duration::from_secs(60);
 /// How long saying the last thing may take, and as long again hearing that it arrived.
 const LAST_WORDS: Duration = Duration::from_millis(450);
+/// What a socket holds to read into, in bytes: enough for what people type. A longer frame gets room of its own; by
+/// itself each connection would hold 128 KiB, idle or not.
+const READ_BUFFER: usize = 4 << 10;
 /// Bytes of a frame beside the update in it: types, lengths, an address.
 const ENVELOPE: u64 = 1024;
 
@@ -86,6 +89,7 @@ where
     upgrade
         .max_message_size(longest)
         .max_frame_size(longest)
+        .read_buffer_size(READ_BUFFER)
         .on_upgrade(move |socket| async move {
             // Tracked, so that stopping waits for its last words.
             if let Err(error) = tasks.spawn(serve(socket)).await {

@@ -16,6 +16,8 @@ mod check;
 pub mod committer;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod damage;
 mod directory;
 mod files;
 mod memory;

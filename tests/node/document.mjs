@@ -1,7 +1,7 @@
 // The commands of a steered Yjs client, the same over every provider. A client script brings `connect`, which attaches
 // an unmodified provider to a Y.Doc; everything here is plain Yjs, as an editor would use it.
 
-import { until } from './lines.mjs'
+import { numbers, until } from './lines.mjs'
 
 const TIMEOUT = 30_000
 
@@ -153,6 +153,15 @@ export function documentCommands (connect, library) {
         if (random() < 0.3) await new Promise(resolve => setTimeout(resolve, random() * request.pause))
       }
     },
+    // Puts a text in and takes it out again, so often, a transaction each: much is sent, and nothing stays.
+    churn: async request => {
+      const { text } = document(request)
+      for (let time = 0; time < request.times; time++) {
+        text.insert(0, request.text)
+        text.delete(0, request.text.length)
+        if (time % 20 === 0) await new Promise(resolve => setTimeout(resolve))
+      }
+    },
     // Puts a cursor at each index, to the right of what is before it, as editors do.
     setCursors: request => {
       const opened = document(request)
@@ -220,16 +229,6 @@ export function documentCommands (connect, library) {
   }
   const end = () => { for (const opened of open.values()) opened.close() }
   return { commands, end }
-}
-
-/** Numbers from 0 to 1 that only the seed decides (mulberry32, public domain). */
-function numbers (seed) {
-  return () => {
-    seed = (seed + 0x6D2B79F5) | 0
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }
 
 function shortened (text) {

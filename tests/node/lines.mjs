@@ -37,3 +37,13 @@ export function until (condition, subscribe, timeout, what) {
     check()
   })
 }
+
+/** Numbers from 0 to 1 that only the seed decides (mulberry32, public domain). */
+export function numbers (seed) {
+  return () => {
+    seed = (seed + 0x6D2B79F5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}

@@ -34,5 +34,5 @@ pub use process::{Ended, Running};
 pub use programs::{as_ordinary_user, private_mounts, program, under};
 pub use server::{Project, Server, events_in};
 pub use soak::Row;
-pub use used::Used;
+pub use used::{Used, resident_bytes};
 pub use workspace::{Entry, Tree, Workspace};

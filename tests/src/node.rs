@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -33,7 +34,7 @@ pub struct Node {
     next: u64,
     /// What the script, and the libraries in it, said on stderr.
     said: Arc<Mutex<Vec<u8>>>,
-    _group: Group,
+    group: Group,
 }
 
 /// A command that was given and whose answer is still to come.
@@ -113,7 +114,7 @@ impl Node {
             early: HashMap::new(),
             next: 0,
             said,
-            _group: group,
+            group,
         }
     }
 
@@ -142,6 +143,16 @@ impl Node {
         Asked(self.next)
     }
 
+    /// Stops the script where it is: it takes nothing any more, until [`Node::go_on`].
+    pub fn stop(&self) {
+        self.group.signal(Signal::STOP);
+    }
+
+    /// Lets a stopped script go on.
+    pub fn go_on(&self) {
+        self.group.signal(Signal::CONT);
+    }
+
     /// Waits for the answer of a command; panics when it failed.
     #[track_caller]
     pub fn answer(&mut self, asked: Asked) -> Value {
@@ -149,6 +160,21 @@ impl Node {
             Ok(value) => value,
             Err(error) => panic!("{}: {error}", self.script),
         }
+    }
+
+    /// Whether the answer of a command has come.
+    #[track_caller]
+    pub fn has_answered(&mut self, asked: &Asked) -> bool {
+        while let Ok(answer) = self.answers.try_recv() {
+            self.keep(answer);
+        }
+        self.early.contains_key(&asked.0)
+    }
+
+    #[track_caller]
+    fn keep(&mut self, answer: Value) {
+        let id = answer["id"].as_u64().expect("an answer names its request");
+        self.early.insert(id, answer);
     }
 
     #[track_caller]
@@ -166,8 +192,7 @@ impl Node {
                     self.script
                 );
             };
-            let id = answer["id"].as_u64().expect("an answer names its request");
-            self.early.insert(id, answer);
+            self.keep(answer);
         }
     }
 }

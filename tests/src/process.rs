@@ -72,7 +72,7 @@ impl Group {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         // An error says that nobody is left in it.
         let _ = kill_process_group(Pid::from_child(&self.child), signal);
     }

@@ -4,13 +4,14 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, program};
+use crate::{Curl, Ended, Entry, Reply, Running, SOON, Tree, eventually, pause, program};
 
 /// The name of a backup in its directory.
 const BACKUP: &str = "backup";
@@ -66,9 +67,16 @@ impl Server {
     /// Starts the server again, on the same port and data.
     #[track_caller]
     pub fn restart(&mut self) {
-        let address = self.url.trim_start_matches("http://").to_owned();
+        self.restart_with(&[]);
+    }
+
+    /// The same with further arguments.
+    #[track_caller]
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        let address = self.address();
         self.running = Some(eventually(SOON, || {
             let mut command = Command::new(program("sync-server"));
+            command.args(arguments);
             let mut running = Running::start(with_arguments(&mut command, &address, &self.data));
             // A client that is trying to connect may hold the port for a moment.
             let said = eventually(SOON, || {
@@ -86,6 +94,26 @@ impl Server {
             );
             Ok(running)
         }));
+    }
+
+    /// Starts the server that has ended, and kills it again after a while, wherever it is then.
+    #[track_caller]
+    pub fn start_and_kill9(&self, after: Duration) {
+        let mut command = Command::new(program("sync-server"));
+        let running = Running::start(with_arguments(&mut command, &self.address(), &self.data));
+        pause(after);
+        running.kill9();
+    }
+
+    /// Verifies the data directory with `sync-server check`.
+    #[track_caller]
+    pub fn check(&self) -> Ended {
+        let mut command = Command::new(program("sync-server"));
+        Running::start(command.args(["check", "--data"]).arg(&self.data)).wait()
+    }
+
+    fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
     }
 
     /// Copies the data directory, as an operator does while the server serves.
@@ -111,6 +139,16 @@ impl Server {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.data.clone()
+    }
+
+    /// The number that its metrics say of this.
+    pub fn metric(&self, name: &str) -> anyhow::Result<usize> {
+        let url = format!("{}/metrics", self.url);
+        let text = Curl::without_token(url).try_send()?.text();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(other, _)| *other == name);
+        let (_, value) = found.with_context(|| format!("no {name} in {text}"))?;
+        Ok(value.parse()?)
     }
 
     /// The process id.

@@ -4,6 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+/// The memory that a process has in RAM, in bytes.
+#[track_caller]
+pub fn resident_bytes(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: usize = kib.and_then(|kib| kib.parse().ok()).expect("it is in kB");
+    kib * 1024
+}
+
 /// How long a process's threads have run, by the scheduler's count.
 pub struct Used {
     pid: u32,

@@ -228,6 +228,10 @@ pub enum Command {
         doc: DocId,
         result: Result<LoadedText, Refusal>,
     },
+    /// Memory is short: leave it, or let this text leave it, unless somebody has it open.
+    Evict(Option<DocId>),
+    /// All of a text up to this place of its log is durable: it may leave memory.
+    PutAway(DocId, u64),
     /// Bytes were fetched, and go into the tree.
     Merge(Merge, Ack),
     /// Delete texts that have had no path for long enough, as far as nobody has them open. Says how many.

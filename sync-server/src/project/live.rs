@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocumentName};
 use uspark_shared::replica::{ClientId, Replica, ReplicaError, TextReplica};
 
-use crate::metrics::HeldDocument;
+use super::cache::Cached;
 use crate::store::{Origin, StoredDocument, Write};
 
 /// Updates in a log that are worth one snapshot: fewer load in under a millisecond.
@@ -69,7 +69,7 @@ impl Log {
         let mut writes = vec![Write::Compact {
             name,
             through,
-            state: replica.state().into(),
+            state: replica.weighed_state().into(),
         }];
         self.updates = 1;
         let again = |update: Vec<u8>| self.append(update.into(), None, at);
@@ -95,8 +95,8 @@ pub struct LiveText {
     pub authors: Vec<Origin>,
     /// When it was last of use.
     pub used: Instant,
-    /// As it is counted.
-    pub counted: HeldDocument,
+    /// Its place in the cache.
+    pub cached: Cached,
 }
 
 /// Edits that wait to be settled.
@@ -146,20 +146,13 @@ impl LoadedText {
     }
 
     /// Takes it into use. `settled` is the content that is known to be settled.
-    pub fn live(
-        self,
-        settled: &BlobHash,
-        now: Instant,
-        at: u64,
-        mut counted: HeldDocument,
-    ) -> LiveText {
+    pub fn live(self, settled: &BlobHash, now: Instant, at: u64, cached: Cached) -> LiveText {
         let Self {
             replica,
             log,
             seed,
             author,
         } = self;
-        counted.pending(replica.waiting_bytes());
         // Edits that were stored but not settled before a restart.
         let differs = !log.is_empty() && BlobHash::of(replica.text().as_bytes()) != *settled;
         let unsettled = differs.then_some(Unsettled {
@@ -167,19 +160,27 @@ impl LoadedText {
             last: now,
             at,
         });
-        LiveText {
+        let mut live = LiveText {
             replica,
             log,
             seed,
             unsettled,
             authors: author.into_iter().filter(|_| differs).collect(),
             used: now,
-            counted,
-        }
+            cached,
+        };
+        live.weigh();
+        live
     }
 }
 
 impl LiveText {
+    /// Notes what it costs.
+    pub fn weigh(&mut self) {
+        let pending = self.replica.waiting_bytes();
+        self.cached.weighs(self.replica.estimated_bytes(), pending);
+    }
+
     /// Notes an edit; `author` is `None` for the server.
     pub fn edited(&mut self, now: Instant, at: u64, author: Option<Origin>) {
         if let Some(author) = author

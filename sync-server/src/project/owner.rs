@@ -5,6 +5,7 @@
 
 mod collect;
 mod events;
+mod evict;
 mod files;
 mod lacking;
 mod load;
@@ -23,6 +24,7 @@ use uspark_shared::replica::ProjectReplica;
 
 use self::lacking::Unseeded;
 use self::seats::Rooms;
+use super::cache::Cached;
 use super::chain::Chains;
 use super::command::{Command, SeatMessage};
 use super::live::{LiveText, Log};
@@ -30,7 +32,7 @@ use super::registry::ProjectDeps;
 use super::repair::Waiting;
 use super::tree::Tree;
 use crate::ack::AckQueue;
-use crate::metrics::{Held, HeldDocument};
+use crate::metrics::Held;
 use crate::refusal::Refusal;
 use crate::store::SettledVersion;
 
@@ -65,11 +67,13 @@ pub struct Owner {
     going: HashSet<BlobHash>,
     rooms: Rooms,
     used: Instant,
+    /// Whether nobody has asked for anything since it was loaded. Whoever had it loaded is about to.
+    is_new: bool,
     /// Held by what fetches bytes and comes back with them: the project stays in memory for it.
     fetches: Arc<()>,
     _counted: Held,
-    /// The project's document, as it is counted.
-    document: HeldDocument,
+    /// The place of the project, but its texts, in the cache.
+    cached: Cached,
 }
 
 /// What is known of a text document without loading it.
@@ -94,6 +98,8 @@ enum Flow {
     Go,
     /// Leave memory in good order.
     Leave,
+    /// Leave memory, because others need it, if nobody is here or about to be.
+    Yield,
     /// Leave it without another word to the store: what is in memory is not what is there.
     Drop,
 }
@@ -117,7 +123,8 @@ impl Owner {
                 // Of a poisoned document even a look is not safe: it may wait for ever.
                 _ if self.project.is_poisoned() => break,
                 Flow::Go => {}
-                Flow::Leave => {
+                Flow::Yield if !(queue.is_empty() && self.may_yield()) => self.rests(),
+                Flow::Leave | Flow::Yield => {
                     self.snapshot();
                     break;
                 }
@@ -129,7 +136,18 @@ impl Owner {
     }
 
     fn take(&mut self, command: Command) -> Flow {
-        self.used = Instant::now();
+        match command {
+            Command::Evict(None) => return Flow::Yield,
+            Command::Evict(Some(doc)) => {
+                self.evict_text(doc);
+                return Flow::Go;
+            }
+            Command::PutAway(doc, seq) => {
+                self.put_away(&doc, seq);
+                return Flow::Go;
+            }
+            _ => self.is_used(),
+        }
         // What needs a text that is not in memory waits until it is.
         if let Some(doc) = self.needs(&command)
             && !self.texts.contains_key(&doc)
@@ -194,9 +212,17 @@ impl Owner {
                 return Flow::Leave;
             }
             Command::Failed => return Flow::Drop,
-            Command::Touch(_) => {}
+            Command::Touch(_) | Command::Evict(_) | Command::PutAway(..) => {}
         }
         Flow::Go
+    }
+
+    fn is_used(&mut self) {
+        self.used = Instant::now();
+        self.is_new = false;
+        if self.rooms.is_empty() {
+            self.cached.rests();
+        }
     }
 
     /// The text that must be in memory for a command.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uspark_shared::id::{DocId, ProjectId};
 
+use super::cache::Cache;
 use super::command::{Command, Reply, Seat, SeatMessage};
 use super::facts::BlobFacts;
 use super::owner::Owner;
@@ -36,6 +37,8 @@ pub struct ProjectDeps {
     pub facts: BlobFacts,
     /// Milliseconds since 1970.
     pub clock: fn() -> u64,
+    /// What documents in memory may cost.
+    pub cache: Cache,
     /// How long things wait.
     pub timing: Timing,
     /// Events of a project that are kept.
@@ -165,6 +168,11 @@ impl Projects {
     /// How many projects are in memory.
     pub fn count(&self) -> usize {
         self.live.len()
+    }
+
+    /// Waits until documents have left memory since the last call.
+    pub async fn freed(&self) {
+        self.deps.cache.freed().await;
     }
 
     /// Settles and stores everything. New requests load projects again, so stop serving first.

@@ -1,11 +1,14 @@
 //! The owner as its callers see it: people at documents, requests by path, and a store that can be
 //! held, failed and taken over by the next process.
 
+mod cache;
 mod conflicts;
 mod events;
 mod original;
 mod random;
+mod rejoin;
 mod restored;
+mod soak;
 mod texts;
 
 use std::collections::HashMap;
@@ -21,24 +24,30 @@ use uspark_shared::replica::{ClientId, ProjectEdit, ProjectReplica, TextReplica}
 use uspark_shared::schema::Entry;
 
 use super::{
-    Attribution, BlobFacts, Command, FileView, Manifest, Patched, ProjectDeps, ProjectHandle,
-    Projects, PutBase, Seat, SeatAck, SeatMessage, Timing,
+    Attribution, BlobFacts, Cache, Command, FileView, Manifest, Patched, ProjectDeps,
+    ProjectHandle, Projects, PutBase, Seat, SeatAck, SeatMessage, Timing,
 };
 use crate::blobs::{BlobLimits, Blobs};
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::store::testing::TestStore;
 use crate::store::{BlobFiles, Committer, DataDirectory, MemoryStore, ProjectRecord, Store, Write};
 use crate::subscriber::{Next, Outbox, Outgoing, SeatId};
 
-/// A server without sockets. Dropping it is a kill -9: nothing is settled or said.
+/// A server without sockets, and the project that is worked on. Dropping it is a kill -9: nothing is settled or said.
+#[derive(Clone)]
 struct Server {
     store: TestStore,
     inner: Arc<dyn Store>,
     projects: Projects,
     blobs: Blobs,
+    metrics: Arc<Metrics>,
     project: ProjectId,
     directory: Arc<tempfile::TempDir>,
 }
+
+/// A cache that nothing here fills, in bytes.
+const AMPLE: usize = 1 << 30;
 
 /// Short waits; settling happens when it is asked for.
 fn timing() -> Timing {
@@ -54,24 +63,38 @@ fn timing() -> Timing {
 
 impl Server {
     async fn new() -> Self {
+        Self::with_cache(AMPLE).await
+    }
+
+    async fn with_cache(bytes: usize) -> Self {
         let server = Self::over(
             Arc::new(MemoryStore::new("e")),
             Arc::new(tempfile::tempdir().unwrap()),
             timing(),
+            bytes,
         );
-        let record = ProjectRecord {
-            id: server.project.clone(),
-            name: None,
-            created_at: 1,
-        };
-        Committer::start(Arc::clone(&server.inner))
-            .commit(vec![Write::CreateProject(record)])
-            .await
-            .unwrap();
+        server.create_project().await;
         server
     }
 
-    fn over(inner: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, timing: Timing) -> Self {
+    async fn create_project(&self) {
+        let record = ProjectRecord {
+            id: self.project.clone(),
+            name: None,
+            created_at: 1,
+        };
+        Committer::start(Arc::clone(&self.inner))
+            .commit(vec![Write::CreateProject(record)])
+            .await
+            .unwrap();
+    }
+
+    fn over(
+        inner: Arc<dyn Store>,
+        directory: Arc<tempfile::TempDir>,
+        timing: Timing,
+        cache: usize,
+    ) -> Self {
         let store = TestStore::new(Arc::clone(&inner));
         let shared: Arc<dyn Store> = Arc::new(store.clone());
         let committer = Committer::start(Arc::clone(&shared));
@@ -85,6 +108,7 @@ impl Server {
             BlobLimits::default(),
             || 1_000,
         );
+        let metrics = Arc::<Metrics>::default();
         let projects = Projects::new(ProjectDeps {
             store: shared,
             committer,
@@ -92,16 +116,18 @@ impl Server {
             facts: BlobFacts::new(blobs.clone()),
             clock: || 1_000,
             timing,
+            cache: Cache::new(cache, Arc::clone(&metrics)),
             kept_events: 1_000,
             versions_kept: u64::MAX,
             tasks: TaskTracker::new(),
-            metrics: Arc::default(),
+            metrics: Arc::clone(&metrics),
         });
         Self {
             store,
             inner,
             projects,
             blobs,
+            metrics,
             project: "p".parse().unwrap(),
             directory,
         }
@@ -109,7 +135,7 @@ impl Server {
 
     /// The next process, on what this one made durable.
     fn restart(self) -> Self {
-        Self::over(self.inner, self.directory, timing())
+        Self::over(self.inner, self.directory, timing(), AMPLE)
     }
 
     async fn blob(&self, content: &str) -> BlobHash {
@@ -140,6 +166,35 @@ impl Server {
             .await
             .unwrap()
             .0
+    }
+
+    /// What the metrics say of this one.
+    fn measured(&self, name: &str) -> usize {
+        let text = self.metrics.text().unwrap();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|(other, _)| *other == name).unwrap();
+        value.parse().unwrap()
+    }
+
+    /// Asks the project and its text `a` to leave memory.
+    async fn evict(&self) {
+        let text = Command::Evict("a".parse().ok());
+        self.projects.tell(&self.project, text).await;
+        self.projects
+            .tell(&self.project, Command::Evict(None))
+            .await;
+    }
+
+    /// Waits until nothing is in memory.
+    async fn is_cold(&self) {
+        let cold = async {
+            while self.projects.count() > 0 {
+                self.evict().await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let cold = tokio::time::timeout(Duration::from_secs(10), cold).await;
+        cold.expect("nobody is there: it leaves memory");
     }
 
     async fn version(&self) -> u64 {

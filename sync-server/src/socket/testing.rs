@@ -26,7 +26,9 @@ use crate::access::{Access, NewToken, Token, TokenId, TokenScope, Tokens, Usage}
 use crate::blobs::{BlobLimits, Blobs};
 use crate::config::{Limits, Retention, system_clock};
 use crate::metrics::Metrics;
-use crate::project::{Attribution, BlobFacts, Command, ProjectDeps, Projects, PutBase, Timing};
+use crate::project::{
+    Attribution, BlobFacts, Cache, Command, ProjectDeps, Projects, PutBase, Timing,
+};
 use crate::server::AppState;
 use crate::store::testing::TestStore;
 use crate::store::{BlobFiles, Committer, DataDirectory, MemoryStore, ProjectRecord, Store, Write};
@@ -88,6 +90,7 @@ impl TestServer {
             blobs: blobs.clone(),
             clock: system_clock,
             timing,
+            cache: Cache::new(Limits::default().cache_bytes, Arc::default()),
             kept_events: 1_000,
             versions_kept: u64::MAX,
             tasks: tasks.clone(),

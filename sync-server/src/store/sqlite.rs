@@ -44,8 +44,9 @@ const READERS: usize = 4;
 pub struct SqliteStore {
     epoch: String,
     path: PathBuf,
-    writer: Mutex<Connection>,
     readers: [Mutex<Connection>; READERS],
+    /// Closed after those that read: the last to be closed empties the log, which they may not.
+    writer: Mutex<Connection>,
     /// Where the next read begins to look for a free connection.
     next_reader: AtomicUsize,
     /// Closed, and so unlocked, after the connections.

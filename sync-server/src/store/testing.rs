@@ -1,5 +1,6 @@
 //! A store that fails, waits and counts on purpose, around any other. For tests only.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
@@ -28,6 +29,12 @@ struct Control {
     failing: Option<Failing>,
     /// What every read says.
     failing_reads: Option<StoreError>,
+    /// How often anything was read.
+    reads: usize,
+    /// How often each document was loaded.
+    loads: HashMap<DocumentName, usize>,
+    /// Documents that are being loaded.
+    loading: HashSet<DocumentName>,
 }
 
 impl TestStore {
@@ -42,6 +49,16 @@ impl TestStore {
     /// How many batches were made durable.
     pub fn commits(&self) -> usize {
         self.control().commits
+    }
+
+    /// How often anything was read.
+    pub fn reads(&self) -> usize {
+        self.control().reads
+    }
+
+    /// How often a document was loaded.
+    pub fn loads(&self, name: &DocumentName) -> usize {
+        self.control().loads.get(name).copied().unwrap_or_default()
     }
 
     /// Lets no commit begin until [`TestStore::release`].
@@ -106,7 +123,11 @@ impl TestStore {
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let failing = self.control().failing_reads.clone();
+        let failing = {
+            let mut control = self.control();
+            control.reads += 1;
+            control.failing_reads.clone()
+        };
         failing.map_or_else(|| read(&*self.inner), Err)
     }
 }
@@ -150,7 +171,13 @@ impl Store for TestStore {
     }
 
     fn load(&self, name: &DocumentName) -> Result<StoredDocument, StoreError> {
-        self.read(|store| store.load(name))
+        let is_alone = self.control().loading.insert(name.clone());
+        assert!(is_alone, "{name} is loaded twice at a time");
+        let loaded = self.read(|store| store.load(name));
+        let mut control = self.control();
+        control.loading.remove(name);
+        *control.loads.entry(name.clone()).or_default() += 1;
+        loaded
     }
 
     fn origins(&self, name: &DocumentName, limit: usize) -> Result<Vec<OriginSpan>, StoreError> {

@@ -1,4 +1,4 @@
-//! The agent's long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
+//! The long tests, with the real programs: see `uspark_tests::Row` and `make soak`.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests prepare and inspect workspaces as a user does"
@@ -12,6 +12,8 @@ mod events;
 mod kills;
 mod odd;
 mod search;
+mod server_kills;
+mod server_memory;
 mod tokens;
 mod tree;
 mod watched;

@@ -194,7 +194,7 @@ impl Owner {
             return;
         };
         let (now, at) = (Instant::now(), self.now());
-        let live = text.live(&memo.seed, now, at, self.deps.metrics.document());
+        let live = text.live(&memo.seed, now, at, self.cached_text(doc.clone()));
         self.texts.insert(doc.clone(), live);
         tracing::info!(project = %self.id, %doc, path = %memo.path, "a text was brought back without its seed");
         let mut writes = Vec::new();

@@ -95,15 +95,16 @@ impl Owner {
             going: HashSet::new(),
             used: Instant::now(),
             fetches: Arc::new(()),
+            is_new: true,
             _counted: deps.metrics.project(),
-            document: deps.metrics.document(),
+            cached: deps.cache.document(None, commands.clone()),
             id,
             deps,
             commands,
             acks,
             tree,
         };
-        owner.document.pending(owner.project.waiting_bytes());
+        owner.weigh();
         owner.wait_for_absent_blobs(&absent);
         Ok(owner)
     }
@@ -139,8 +140,8 @@ impl Owner {
         self.left_over.retain(|other| *other != doc);
         match (result, self.records.get(&doc)) {
             (Ok(text), Some(memo)) => {
-                let counted = self.deps.metrics.document();
-                let live = text.live(&memo.content(), Instant::now(), self.now(), counted);
+                let cached = self.cached_text(doc.clone());
+                let live = text.live(&memo.content(), Instant::now(), self.now(), cached);
                 self.texts.insert(doc, live);
                 for command in waiting {
                     self.take(command);

@@ -176,7 +176,6 @@ impl Rooms {
         }
     }
 
-    /// Ends a seat's lag with what it missed; `false` if there is no saying what that was.
     /// Sends an update to one seat.
     fn push_update(&self, id: SeatId, document: &Option<DocId>, update: Bytes) {
         let name = self.document_name(document);
@@ -191,6 +190,7 @@ impl Rooms {
         }
     }
 
+    /// Ends a seat's lag with what it missed; `false` if there is no saying what that was.
     fn caught_up(
         &self,
         id: SeatId,
@@ -334,21 +334,29 @@ impl Owner {
                 .push(&seat.address, Outgoing::Step1(state_vector.clone()));
         }
         self.rooms.seats.insert(seat.id, document.clone());
-        let room = self.rooms.room(document, || state_vector);
+        let room = self.rooms.room(document.clone(), || state_vector);
         let id = seat.id;
         room.seats.insert(id, seat);
+        self.opens(&document);
         // Last: whoever asked may have a word for the client that must come after ours. If nobody
         // asks any more, nobody would leave the seat.
         if reply.send(Ok(())).is_err() {
-            self.rooms.leave(id);
+            self.leave(id);
         }
     }
 
     pub(super) fn leave(&mut self, seat: SeatId) {
+        let document = self.rooms.document_of(seat).cloned();
         self.unknown.retain(
             |(_, _, join)| !matches!(join, Command::Join { seat: other, .. } if other.id == seat),
         );
         self.rooms.leave(seat);
+        if let Some(Some(doc)) = document {
+            self.text_rests(&doc);
+        }
+        if self.rooms.is_empty() {
+            self.cached.rests();
+        }
     }
 
     pub(super) fn message(&mut self, id: SeatId, message: SeatMessage) {

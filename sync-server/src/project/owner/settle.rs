@@ -1,6 +1,5 @@
 //! Time: settling texts, leaving memory, expiring awareness.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,7 +53,8 @@ impl Owner {
         for doc in due {
             self.settle(&doc, &mut writes);
         }
-        self.unload_idle_texts(now, &mut writes);
+        self.look_after_texts(now, &mut writes);
+        self.weigh();
         let at = self.now();
         writes.extend(self.log.compact(&self.project, at));
         self.submit(writes, Ack::nobody());
@@ -62,9 +62,7 @@ impl Owner {
         self.refuse_unseeded(now);
         self.rooms.expire_awareness(now);
         let is_over = is_idle
-            && self.rooms.is_empty()
-            && self.loading.is_empty()
-            && Arc::strong_count(&self.fetches) == 1
+            && self.is_alone()
             && self.texts.values().all(|text| text.unsettled.is_none())
             && now.duration_since(self.used) >= timing.unload_project;
         if is_over {
@@ -175,19 +173,6 @@ impl Owner {
             &Some(doc.clone()),
             &Refusal::NotFound("text: it is binary now, and so no document"),
         );
-    }
-
-    fn unload_idle_texts(&mut self, now: Instant, writes: &mut Vec<Write>) {
-        let (unload, at) = (self.deps.timing.unload_text, self.now());
-        let (rooms, before) = (&self.rooms, self.texts.len());
-        self.texts.retain(|doc, text| {
-            writes.extend(text.log.compact(&text.replica, at));
-            let idle = text.unsettled.is_none() && now.duration_since(text.used) >= unload;
-            !idle || rooms.has_seats(doc)
-        });
-        let evicted = before - self.texts.len();
-        self.deps.metrics.evicted(Evicted::Text, evicted);
-        self.rooms.retain_texts(|doc| self.texts.contains_key(doc));
     }
 
     fn refuse_unknown(&mut self, now: Instant) {

@@ -100,7 +100,7 @@ impl Owner {
             });
         };
         let applied = text.replica.apply(&update);
-        text.counted.pending(text.replica.waiting_bytes());
+        text.weigh();
         let applied = applied?;
         let outcome = Outcome {
             repaired: Vec::new(),
@@ -150,7 +150,7 @@ impl Owner {
             .map(|contest| self.project.file(contest.key()))
             .collect();
         let applied = self.project.apply_project_scanned(&update, &scanned);
-        self.document.pending(self.project.waiting_bytes());
+        self.weigh();
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {

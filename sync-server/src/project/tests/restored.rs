@@ -61,7 +61,7 @@ async fn patient() -> Server {
         unknown_document: Duration::from_secs(3600),
         ..timing()
     };
-    Server::over(server.inner, server.directory, timing)
+    Server::over(server.inner, server.directory, timing, AMPLE)
 }
 
 /// Somebody at a document who comes with its state.

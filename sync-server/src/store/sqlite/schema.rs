@@ -25,6 +25,10 @@ pub(super) const FORMAT: i64 = 3;
 /// Statements kept prepared on each connection: more than there are.
 const STATEMENTS: usize = 96;
 
+/// What each connection that reads keeps of the database, in KiB as SQLite has it (negative): the system keeps it too,
+/// and what SQLite keeps by itself, 2 MiB, there are four times.
+const READ_CACHE: i64 = -256;
+
 /// A second process may only be a backup or a check, and those are brief.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -277,6 +281,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
+    db.pragma_update(None, "cache_size", READ_CACHE)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(db)
 }

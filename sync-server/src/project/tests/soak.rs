@@ -1,0 +1,3 @@
+//! Long tests of single projects: see `uspark_tests::Row` and `make soak`.
+
+mod cold;
