@@ -16,14 +16,16 @@ test: programs ## everything that must hold: format, lints, unit tests, end-to-e
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --bins
 	cargo test --workspace
+	npm test --prefix web
 	@echo
 	@echo "OK: every test passed."
 
 soak: programs ## the long forms of the agent's tests, row by row; goes on where it was stopped
 	@scripts/soak.sh
 
-# Other people's programs, which the end-to-end tests run.
+# Other people's programs, which the end-to-end tests run, and those that web/ is made of.
 programs:
 	@scripts/install-programs.sh
 	@scripts/install-node-package.sh tests/node
 	@scripts/install-node-package.sh examples/live
+	@scripts/install-node-package.sh web
