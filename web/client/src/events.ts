@@ -25,6 +25,8 @@ export type ProjectEvent = Numbered & (
 export interface EventsFrom {
   /** An event's `id`, or `now`; without it the stream begins with the oldest event that is kept. */
   after?: string
+  /** Without `after`: the stream begins with the last so many events. */
+  last?: number
   signal?: AbortSignal
   /** Whether the stream is there now, told when that changes. */
   onConnection?: (connected: boolean) => void
@@ -38,12 +40,13 @@ const LAST_DELAY = 5000
  * A project's events, one by one, each once and in order. Where the connection is lost the stream comes back by itself
  * and goes on behind the last event; it throws a `UsparkError` when the server will not have it back, and ends with `signal`.
  */
-export async function * events (http: Http, project: string, { after, signal, onConnection }: EventsFrom = {}): AsyncGenerator<ProjectEvent> {
+export async function * events (http: Http, project: string, { after, last: count, signal, onConnection }: EventsFrom = {}): AsyncGenerator<ProjectEvent> {
   let last = after
   let delay = FIRST_DELAY
   const isOver = (): boolean => signal?.aborted === true
   while (!isOver()) {
     try {
+      if (last === undefined && count !== undefined) last = await before(count, http, project, signal)
       for await (const message of stream(http, project, last, signal)) {
         onConnection?.(true)
         delay = FIRST_DELAY
@@ -59,6 +62,15 @@ export async function * events (http: Http, project: string, { after, signal, on
     await pause(delay, signal)
     delay = Math.min(delay * 2, LAST_DELAY)
   }
+}
+
+/** The id behind which the last `count` events are; nothing if there are not that many. */
+async function before (count: number, http: Http, project: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+  for await (const { id } of stream(http, project, 'now', signal)) {
+    const [, epoch, number] = /^(.*)\.(\d+)$/.exec(id) ?? []
+    return Number(number) > count ? `${epoch}.${Number(number) - count}` : undefined
+  }
+  return undefined
 }
 
 async function * stream (http: Http, project: string, after: string | undefined, signal: AbortSignal | undefined): ReturnType<typeof messages> {

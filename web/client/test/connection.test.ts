@@ -122,6 +122,12 @@ test('events go on over a restart, each once and in order', async t => {
     if (event.number === 3) break
   }
   assert.deepEqual(later, [2, 3])
+  for (const [last, first] of [[2, 2], [3, 1], [9, 1]] as const) {
+    for await (const event of project.events({ last })) {
+      assert.equal(event.number, first)
+      break
+    }
+  }
   stop.abort()
   await reading
 })
