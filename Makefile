@@ -1,17 +1,20 @@
 # What a person or a machine runs here. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak programs
+.PHONY: help demo page test soak programs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 
-demo: ## a server, a project, a live subscriber and an agent that edits, on this machine
+demo: page ## a server, a project, a live subscriber and an agent that edits, on this machine
 	@scripts/install-node-package.sh examples/live
 	cargo build --bins
 	@scripts/demo.sh
 
-test: programs ## everything that must hold: format, lints, unit tests, end-to-end tests
+page: ## the page, which the server takes in when it is built; needs Node
+	@scripts/build-page.sh
+
+test: programs page ## everything that must hold: format, lints, unit tests, end-to-end tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --bins

@@ -12,6 +12,7 @@ pub mod collab;
 pub mod config;
 pub mod http;
 pub mod metrics;
+mod page;
 pub mod project;
 pub mod refusal;
 pub mod server;

@@ -15,6 +15,7 @@ mod files;
 mod limits;
 mod metrics;
 mod operating;
+mod page;
 mod problems;
 mod projects;
 mod socket;

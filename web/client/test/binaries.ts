@@ -5,15 +5,14 @@ import { once } from 'node:events'
 import { mkdtemp, mkdir, rm } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import WebSocket from 'ws'
 import { openProject, Server, type Access, type Project } from '../src/index.ts'
 
-/** Where `sync-server` and `uspark` are. */
-const BIN = process.env.USPARK_BIN ?? fileURLToPath(new URL('../../../../target/debug', import.meta.url))
+/** Where `sync-server` and `uspark` are; npm runs a package's tests in its directory. */
+const BIN = process.env.USPARK_BIN ?? resolve('../../target/debug')
 
 /** Milliseconds after which what is waited for is taken not to come. */
 const PATIENCE = 15_000
