@@ -33,11 +33,21 @@ export function FileView ({ session, path, onCursor, onMoved }: FileProps) {
   const entry = session.project.tree.get(path)
   // A text that is open follows its document, not what is at its path: it says itself what became of it.
   const [text, setText] = useState<string | null>(null)
-  useEffect(() => { setText(null); onCursor(null) }, [path])
+  const followed = useRef<string | null>(null)
+  useEffect(() => {
+    // Where the text itself went, it is shown already.
+    if (path === followed.current) return
+    followed.current = null
+    setText(null)
+    onCursor(null)
+  }, [path])
   useEffect(() => { if (entry?.kind === 'text' && text === null) setText(path) }, [path, entry, text])
 
   if (!loaded) return <Loading what={path} />
-  if (text !== null) return <TextFile key={text} {...{ session, path: text, onCursor, onMoved }} />
+  if (text !== null) return (
+    <TextFile key={text} {...{ session, path: text, onCursor }} onLeft={() => { followed.current = null; setText(null) }}
+      onMoved={next => { followed.current = next; onMoved(next) }} />
+  )
   if (entry === undefined) return <Nothing title="There is no such file" words={`${path} is not, or no longer, in this project.`} />
   if (entry.kind === 'text') return <Loading what={path} />
   if (entry.kind === 'link') return <Nothing title="A symbolic link" words={`It leads to ${entry.target}`} />
@@ -45,7 +55,8 @@ export function FileView ({ session, path, onCursor, onMoved }: FileProps) {
   return <BinaryFile key={path + entry.hash} {...{ session, path, entry, onCursor }} />
 }
 
-function TextFile ({ session, path, onCursor, onMoved }: FileProps) {
+/** A text; `onLeft` says that what is at its path now is wanted instead. */
+function TextFile ({ session, path, onCursor, onMoved, onLeft }: FileProps & { onLeft: () => void }) {
   const [open, setOpen] = useState<OpenText | UsparkError | null>(null)
   const [again, setAgain] = useState(0)
   useEffect(() => {
@@ -65,10 +76,10 @@ function TextFile ({ session, path, onCursor, onMoved }: FileProps) {
   if (open instanceof UsparkError) {
     return <Nothing title="This file cannot be opened" words={open.message} hint={open.hint} action={{ words: 'Try again', run: () => { setOpen(null); setAgain(again + 1) } }} />
   }
-  return <LiveText {...{ session, open, onCursor, onMoved }} />
+  return <LiveText {...{ session, open, onCursor, onMoved, onLeft }} />
 }
 
-function LiveText ({ session, open, onCursor, onMoved }: { session: Session, open: OpenText } & Pick<FileProps, 'onCursor' | 'onMoved'>) {
+function LiveText ({ session, open, onCursor, onMoved, onLeft }: { session: Session, open: OpenText, onLeft: () => void } & Pick<FileProps, 'onCursor' | 'onMoved'>) {
   const state = useValue(open.state)
   const { readOnly } = useValue(session.project.state)
   const cannot = whyNot(state, readOnly)
@@ -86,7 +97,7 @@ function LiveText ({ session, open, onCursor, onMoved }: { session: Session, ope
 
   return (
     <div class="file">
-      {state.is !== 'open' && <Banner {...{ state, session, open, readOnly }} />}
+      {state.is !== 'open' && <Banner {...{ state, session, open, readOnly, onLeft }} />}
       <CodeArea path={state.path} readOnly={cannot !== undefined} onCursor={onCursor}
         onRefusedInput={() => { if (reason.current !== undefined) session.say(...reason.current) }}
         show={(editor, shown) => editor.editText(open, shown)} />
@@ -103,7 +114,7 @@ function whyNot (state: TextState, readOnly: boolean): [words: string, hint?: st
   return undefined
 }
 
-function Banner ({ state, session, open, readOnly }: { state: TextState, session: Session, open: OpenText, readOnly: boolean }) {
+function Banner ({ state, session, open, readOnly, onLeft }: { state: TextState, session: Session, open: OpenText, readOnly: boolean, onLeft: () => void }) {
   if (state.is === 'deleted') {
     return (
       <p class="banner" role="status">
@@ -118,7 +129,7 @@ function Banner ({ state, session, open, readOnly }: { state: TextState, session
     return (
       <p class="banner" role="status">
         <span><b>{state.path}</b> is {what} now. What you see is the text that was there.</span>
-        <button onClick={() => session.file.set(null)}>Close the text</button>
+        <button onClick={onLeft}>Show what is there</button>
       </p>
     )
   }

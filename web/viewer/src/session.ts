@@ -4,7 +4,7 @@ import { UsparkError, Value, openProject, type Entry, type Project, type TreeCha
 import { activityOf, type Happened } from './activity.ts'
 import { Outline } from './outline.ts'
 import { myName, myself, people, type Person } from './people.ts'
-import { onceAFrame } from './values.ts'
+import { paced } from './values.ts'
 
 /** Milliseconds for which what has changed glows. */
 const GLOW = 2500
@@ -29,7 +29,7 @@ export class Session {
   readonly file = new Value<string | null>(null)
   /** When each path last changed, of those that glow. */
   readonly #glow = new Map<string, number>()
-  readonly #draw = onceAFrame(() => this.version.set(this.version.value + 1))
+  readonly #draw = paced(() => this.version.set(this.version.value + 1))
 
   constructor (server: string, readonly id: string, token: string) {
     this.project = openProject(server, id, token)
@@ -92,7 +92,7 @@ export class Session {
 
   async #follow (): Promise<void> {
     let happened: Happened[] = []
-    const draw = onceAFrame(() => this.activity.set(happened))
+    const draw = paced(() => this.activity.set(happened))
     try {
       for await (const event of this.project.events({ last: ACTIVITY, onConnection: live => this.activityIsLive.set(live) })) {
         const next = activityOf(happened, event)

@@ -13,12 +13,21 @@ export function useValue<T> (observable: Observable<T>): T {
   return seen
 }
 
-/** Does something once before the next picture is drawn, however often it is asked. */
-export function onceAFrame (work: () => void): () => void {
-  let asked = false
+/** Milliseconds between two pictures of what changes by itself: nobody reads faster. */
+const PACE = 100
+
+/** Does something with the next picture, however often it is asked, and again at the soonest after a tenth of a second. */
+export function paced (work: () => void): () => void {
+  let isAsked = false
+  let last = -PACE
+  const run = (): void => {
+    isAsked = false
+    last = performance.now()
+    work()
+  }
   return () => {
-    if (asked) return
-    asked = true
-    requestAnimationFrame(() => { asked = false; work() })
+    if (isAsked) return
+    isAsked = true
+    setTimeout(() => requestAnimationFrame(run), Math.max(0, last + PACE - performance.now()))
   }
 }
