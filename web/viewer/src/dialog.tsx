@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 
 /** A question: for a line of text where it has a `value`, else for a yes. */
 export interface Question {
@@ -18,7 +18,7 @@ export function Dialog ({ question, onClose }: { question: Question, onClose: ()
   const [value, setValue] = useState(question.value ?? '')
   const dialog = useRef<HTMLDialogElement>(null)
   const input = useRef<HTMLInputElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     dialog.current?.showModal()
     // The name, and not what it ends with, is what is typed anew.
     const name = value.lastIndexOf('/') + 1

@@ -1,10 +1,11 @@
 import type { Entry, OpenText, TextState } from '@uspark/client'
 import { UsparkError } from '@uspark/client'
+import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Icon } from './icons.tsx'
 import { bytesInWords, kindInWords, sentence, type Session } from './session.ts'
 import { myName, myself } from './people.ts'
-import { useValue } from './values.ts'
+import { paced, useValue } from './values.ts'
 
 /** Bytes of a file that is fetched to be looked at. */
 const SHOWN = 16 << 20
@@ -95,13 +96,51 @@ function LiveText ({ session, open, onCursor, onMoved, onLeft }: { session: Sess
     return myName.subscribe(introduce)
   }, [open])
 
+  const foreign = useForeign(open.text)
   return (
     <div class="file">
       {state.is !== 'open' && <Banner {...{ state, session, open, readOnly, onLeft }} />}
-      <CodeArea path={state.path} readOnly={cannot !== undefined} onCursor={onCursor}
-        onRefusedInput={() => { if (reason.current !== undefined) session.say(...reason.current) }}
-        show={(editor, shown) => editor.editText(open, shown)} />
+      {foreign === null
+        ? <CodeArea path={state.path} readOnly={cannot !== undefined} onCursor={onCursor}
+            onRefusedInput={() => { if (reason.current !== undefined) session.say(...reason.current) }}
+            show={(editor, shown) => editor.editText(open, shown)} />
+        : <ReadOnlyText key={foreign} {...{ session, path: state.path, content: open.text.toString(), onCursor }}
+            why="Another program has put something into this text that is no text: it can only be read here." />}
     </div>
+  )
+}
+
+/**
+ * Whether a text holds what is no text (an embed of a foreign client): an editor of characters would then edit at the wrong
+ * places. Null if not; else a number that is another after each change.
+ */
+function useForeign (text: OpenText['text']): number | null {
+  const [foreign, setForeign] = useState<number | null>(() => holdsForeign(text) ? 0 : null)
+  useEffect(() => {
+    const look = paced(() => setForeign(now => holdsForeign(text) ? (now ?? 0) + 1 : null))
+    const changed = ({ delta }: { delta: Array<{ insert?: unknown }> }): void => {
+      if (foreign !== null || delta.some(({ insert }) => insert !== undefined && typeof insert !== 'string')) look()
+    }
+    text.observe(changed)
+    return () => text.unobserve(changed)
+  }, [foreign === null])
+  return foreign
+}
+
+/** An embed counts in a text's length, and not among its characters. */
+function holdsForeign (text: OpenText['text']): boolean {
+  return text.length !== text.toString().length
+}
+
+/** A text that is only looked at, and why. */
+function ReadOnlyText ({ session, path, content, why, action, onCursor }: {
+  session: Session, path: string, content: string, why: string, action?: ComponentChildren, onCursor: (cursor: Cursor) => void
+}) {
+  return (
+    <>
+      <p class="banner quiet" role="status"><span>{why}</span>{action}</p>
+      <CodeArea {...{ path, onCursor }} readOnly onRefusedInput={() => session.say(why)} show={(editor, shown) => editor.showContent(content, shown)} />
+    </>
   )
 }
 
@@ -210,9 +249,8 @@ function BinaryFile ({ session, path, entry, onCursor }: { session: Session, pat
     )
     case 'text': return (
       <div class="file">
-        <p class="banner quiet" role="status"><span>Too large to be typed into together ({size}): it can only be read here.</span><button onClick={save.run}>Download</button></p>
-        <CodeArea {...{ path, onCursor }} readOnly onRefusedInput={() => session.say('This file can only be read here', 'A text of at most 1 MiB can be typed into.')}
-          show={(editor, shown) => editor.showContent(content.content, shown)} />
+        <ReadOnlyText {...{ session, path, onCursor }} content={content.content} action={<button onClick={save.run}>Download</button>}
+          why={`A text of at most 1 MiB can be typed into; this one has ${size}, and can only be read here.`} />
       </div>
     )
   }

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { find, type Found } from './find.ts'
 
 /** Something that can be done by its name. */
@@ -19,7 +19,7 @@ export function Palette ({ files, commands, start, onOpen, onClose }: {
   const [chosen, setChosen] = useState(0)
   const dialog = useRef<HTMLDialogElement>(null)
   const list = useRef<HTMLUListElement>(null)
-  useEffect(() => dialog.current?.showModal(), [])
+  useLayoutEffect(() => dialog.current?.showModal(), [])
 
   const isCommand = query.startsWith('>')
   const found = find(isCommand ? query.slice(1) : query, isCommand ? commands.map(({ name }) => name) : files(), SHOWN)
