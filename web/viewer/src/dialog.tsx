@@ -1,4 +1,5 @@
 import { useLayoutEffect, useRef, useState } from 'preact/hooks'
+import { sentence } from './session.ts'
 
 /** A question: for a line of text where it has a `value`, else for a yes. */
 export interface Question {
@@ -38,7 +39,7 @@ export function Dialog ({ question, onClose }: { question: Question, onClose: ()
         {words !== undefined && <p>{words}</p>}
         {question.value !== undefined && <input ref={input} value={value} spellcheck={false} aria-label={title} aria-invalid={wrong !== undefined}
           onInput={event => setValue(event.currentTarget.value)} />}
-        {wrong !== undefined && value !== question.value && <p class="fault" role="alert">{wrong}</p>}
+        {wrong !== undefined && value !== question.value && <p class="fault" role="alert">{sentence(wrong)}</p>}
         <footer>
           <button type="button" onClick={() => dialog.current?.close()}>Cancel</button>
           <button class={isDangerous === true ? 'danger' : 'main'} disabled={wrong !== undefined}>{action}</button>

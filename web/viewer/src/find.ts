@@ -3,9 +3,10 @@
 /** What was found, the best first; `at` are the indices in the candidate that the letters are. */
 export interface Found { candidate: string, at: number[], score: number }
 
-/** The candidates that have the letters of `query` in this order, the best `limit` of them. */
+/** The candidates that have the letters of `query` in this order, the best `limit` of them; without letters the first. */
 export function find (query: string, candidates: Iterable<string>, limit: number): Found[] {
   const letters = query.toLowerCase().replaceAll(' ', '')
+  if (letters === '') return [...candidates].slice(0, limit).map(candidate => ({ candidate, at: [], score: 0 }))
   const found: Found[] = []
   for (const candidate of candidates) {
     const match = matched(letters, candidate)
@@ -44,5 +45,5 @@ function from (letters: string, candidate: string, lower: string, name: number, 
     at.push(index)
     next = index + 1
   }
-  return { candidate, at, score: score - (at.length > 0 ? (at.at(-1)! - at[0]!) / 10 : 0) }
+  return { candidate, at, score: score - (at.at(-1)! - at[0]!) / 10 }
 }

@@ -67,7 +67,7 @@ test('a few letters find a file, its name before its directories', () => {
   assert.equal(found('sprs')[0], 'src/path.rs')
   assert.deepEqual(found('readme'), ['README.md'])
   assert.deepEqual(found('zzz'), [])
-  assert.equal(found('').length, 3)
+  assert.deepEqual(found(''), paths.slice(0, 3))
   const [one] = find('rdm', ['README.md'], 1)
   assert.deepEqual(one?.at, [0, 3, 4])
 })
