@@ -1,7 +1,7 @@
 # What a person or a machine runs here. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test soak programs
+.PHONY: help demo page test soak bench programs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -25,6 +25,13 @@ test: programs page ## everything that must hold: format, lints, unit tests, end
 
 soak: programs ## the long forms of the agent's tests, row by row; goes on where it was stopped
 	@scripts/soak.sh
+
+bench: ## uspark beside its peers, as far as they are installed: tables on stdout
+	@scripts/install-node-package.sh bench/node
+	cargo build --release --bins
+	cargo run --release -p uspark-bench --
+	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- pull
+	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- push
 
 # Other people's programs, which the end-to-end tests run, and those that web/ is made of.
 programs:
