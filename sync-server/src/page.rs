@@ -43,6 +43,10 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/", get(page))
         .route("/p/{project}", get(page))
         .route("/icon.svg", get(|headers| file("icon.svg".into(), headers)))
+        .route(
+            "/licenses.md",
+            get(|headers| file("licenses.md".into(), headers)),
+        )
         .route("/assets/{*name}", get(asset))
 }
 
@@ -69,7 +73,7 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response,
     file(format!("assets/{name}"), headers).await
 }
 
-/// A file whose name says what is in it, except for the icon: whoever has it need not ask again.
+/// A file. The name of an asset says what is in it, so whoever has one need not ask again.
 async fn file(name: String, headers: HeaderMap) -> Result<Response, Refusal> {
     let file = find(&name).ok_or(Refusal::NotFound("such address"))?;
     let packed = file.packed.filter(|_| takes_gzip(&headers));
@@ -123,6 +127,7 @@ fn content_type(name: &str) -> &'static str {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("svg") => "image/svg+xml",
+        Some("md") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }

@@ -25,6 +25,8 @@ export default {
     target: 'es2022',
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // What the page is made of goes with it, with its terms.
+    license: { fileName: 'licenses.md' },
     chunkSizeWarningLimit: 900
   },
   server: {

@@ -72,6 +72,12 @@ async fn its_files_are_kept_for_good_and_compressed_for_those_who_take_it() {
     if !is_built() {
         return;
     }
+    let licenses = browser.get("/licenses.md").send().await;
+    assert_eq!(
+        licenses.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    assert!(text(&licenses).contains("preact"));
     let page = browser.get("/").send().await;
     let script = behind(text(&page), " src=\"");
     assert!(script.starts_with("/assets/"), "{script}");

@@ -6,6 +6,14 @@ import { Listeners } from './observable.ts'
 /** What a socket carried for one document. */
 interface Account { step2: boolean, sent: number, answered: number, refused: boolean }
 
+/** What one socket carries, frame by frame. */
+export interface Carried {
+  /** Takes note of a frame that is sent. */
+  sent: (frame: unknown) => void
+  /** Takes note of a frame that has come. */
+  received: (frame: unknown) => void
+}
+
 /**
  * Counts, on the socket that is open now, what was sent of each document and what the server said is on its disk.
  *
@@ -14,16 +22,21 @@ interface Account { step2: boolean, sent: number, answered: number, refused: boo
  * order, so here both are counted. Only headers of frames are read.
  */
 export class Ledger {
-  readonly #accounts = new Map<string, Account>()
+  #accounts = new Map<string, Account>()
 
   /** A document's name, when the server has answered something of it. */
   readonly answered = new Listeners<string>()
   /** A document's name, when somebody else's update of it has come. */
   readonly updated = new Listeners<string>()
 
-  /** Begins anew, with a new socket: nothing that the last one carried is answered any more. */
-  begin (): void {
-    this.#accounts.clear()
+  /** Begins anew, with a new socket: what an older one still says is of no account. */
+  begin (): Carried {
+    const accounts = this.#accounts = new Map<string, Account>()
+    const ifCurrent = (note: (header: Header) => void) => (frame: unknown) => {
+      const header = accounts === this.#accounts ? read(frame) : undefined
+      if (header !== undefined) note(header)
+    }
+    return { sent: ifCurrent(header => this.#sent(header)), received: ifCurrent(header => this.#received(header)) }
   }
 
   /** Forgets a document that is opened anew. */
@@ -45,26 +58,21 @@ export class Ledger {
     return this.#accounts.get(name)?.refused ?? false
   }
 
-  /** Takes note of a frame that is sent. */
-  sent (frame: unknown): void {
-    const header = read(frame)
-    if (header === undefined || !isContent(header)) return
+  #sent (header: Header): void {
+    if (!isContent(header)) return
     const account = this.#of(header.name)
     account.sent += 1
     if (header.detail === messageYjsSyncStep2) account.step2 = true
   }
 
-  /** Takes note of a frame that has come. */
-  received (frame: unknown): void {
-    const header = read(frame)
-    if (header === undefined) return
-    if (header.type === MessageType.SyncStatus) {
-      const account = this.#of(header.name)
+  #received ({ name, type, detail }: Header): void {
+    if (type === MessageType.SyncStatus) {
+      const account = this.#of(name)
       account.answered += 1
-      if (header.detail === 0) account.refused = true
-      this.answered.tell(header.name)
-    } else if (header.type === MessageType.Sync && header.detail === messageYjsUpdate) {
-      this.updated.tell(header.name)
+      if (detail === 0) account.refused = true
+      this.answered.tell(name)
+    } else if (type === MessageType.Sync && detail === messageYjsUpdate) {
+      this.updated.tell(name)
     }
   }
 

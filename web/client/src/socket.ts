@@ -54,15 +54,16 @@ export class Socket {
 /** A WebSocket whose frames are noted in a ledger. */
 function noted (Base: typeof WebSocket, ledger: Ledger): typeof WebSocket {
   return class extends Base {
+    readonly #carried = ledger.begin()
+
     constructor (...args: ConstructorParameters<typeof WebSocket>) {
       super(...args)
-      ledger.begin()
       // Before the provider's own listener, which may answer at once.
-      this.addEventListener('message', event => { ledger.received(event.data) })
+      this.addEventListener('message', event => { this.#carried.received(event.data) })
     }
 
     override send (data: Parameters<WebSocket['send']>[0]): void {
-      ledger.sent(data)
+      this.#carried.sent(data)
       super.send(data)
     }
   }

@@ -28,6 +28,7 @@ export function StartPage ({ token }: { token: string }) {
         </div>
       )}
       {seen.is === 'there' && <Projects {...{ server, seen, load }} />}
+      <p class="soft"><a href="/licenses.md">What this page is made of</a></p>
     </main>
   )
 }
