@@ -18,6 +18,10 @@ export interface Happened {
   words?: string
   /** How often it happened in a row. */
   times: number
+  /** The content after it, by its hash, where it is a text's. */
+  version?: string
+  /** The content before it, where that is known. */
+  before?: string
 }
 
 /** Milliseconds within which the same again is the same line. */
@@ -25,13 +29,15 @@ const TOGETHER = 60_000
 const WORDS = 400
 
 /** The lines, and what an event adds to them; the same lines when it adds nothing. */
-export function activityOf (before: Happened[], event: ProjectEvent): Happened[] {
+export function activityOf (lines: Happened[], event: ProjectEvent): Happened[] {
   const happened = happenedOf(event)
-  if (happened === undefined) return before
-  const last = before.at(-1)
+  if (happened === undefined) return lines
+  const last = lines.at(-1)
   const isSame = last !== undefined && last.kind === 'changed' && happened.kind === 'changed' &&
     last.path === happened.path && last.by === happened.by && happened.at - last.at < TOGETHER
-  return isSame ? [...before.slice(0, -1), { ...happened, times: last.times + 1 }] : [...before, happened]
+  const before = isSame ? last.before : lines.findLast(({ path }) => path !== undefined && path === (happened.from ?? happened.path))?.version
+  const next = before === undefined ? happened : { ...happened, before }
+  return isSame ? [...lines.slice(0, -1), { ...next, times: last.times + 1 }] : [...lines, next]
 }
 
 function happenedOf (event: ProjectEvent): Happened | undefined {
@@ -44,8 +50,8 @@ function happenedOf (event: ProjectEvent): Happened | undefined {
     const words = wordsOf(event.text)
     return words === undefined ? undefined : { ...own, kind: 'said', words, byAgent: true, by: 'Claude' }
   }
-  if (event.what === 'moved') return { ...own, kind: 'moved', path: event.path, from: event.from }
-  return { ...own, kind: event.what, path: event.path }
+  const of = { ...own, path: event.path, ...(event.kind === 'text' && event.hash !== undefined && event.what !== 'deleted' ? { version: event.hash } : {}) }
+  return event.what === 'moved' ? { ...of, kind: 'moved', from: event.from } : { ...of, kind: event.what }
 }
 
 /** Who it was: the tool call is a claim, but the best name there is. */

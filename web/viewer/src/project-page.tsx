@@ -2,6 +2,7 @@ import { faultOfPath } from '@uspark/client'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import { ActivityView } from './activity-view.tsx'
 import { file as fileInAddress, forgetToken, goTo } from './address.ts'
+import { DifferenceView } from './difference-view.tsx'
 import { Dialog, type Question } from './dialog.tsx'
 import { FileView, Nothing, download, save, type Cursor } from './file-view.tsx'
 import { Icon } from './icons.tsx'
@@ -25,7 +26,8 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
   const { connection, why, readOnly } = useValue(session.project.state)
   const loaded = useValue(session.loaded)
   const path = useValue(session.file)
-  const [pane, setPane] = useState<Pane>('files')
+  const difference = useValue(session.difference)
+  const [pane, setPane] = useState<Pane>(fileInAddress() === null ? 'files' : 'file')
   const [showsActivity, setShowsActivity] = useState(true)
   const [palette, setPalette] = useState<string | null>(null)
   const [question, setQuestion] = useState<Question | null>(null)
@@ -33,6 +35,7 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
   const [uploads, setUploads] = useState<string | null>(null)
 
   const open = (next: string): void => {
+    session.difference.set(null)
     goTo(next)
     setPane('file')
   }
@@ -86,11 +89,11 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
         {uploads !== null && <p class="uploads" role="status">{uploads}</p>}
       </nav>
       <main class="middle">
-        {path === null
+        {difference !== null ? <DifferenceView {...{ session, difference }} onOpen={open} /> : path === null
           ? loaded ? <Welcome readOnly={readOnly} /> : null
           : <FileView {...{ session, path }} onCursor={setCursor} onMoved={next => { if (next !== path) goTo(next, true) }} />}
       </main>
-      <ActivityView session={session} onOpen={open} />
+      <ActivityView session={session} onOpen={open} onDifference={chosen => { session.difference.set(chosen); setPane('file') }} />
       <StatusBar session={session} cursor={path === null ? null : cursor} />
       <div class="panes" role="group" aria-label="What is shown">
         {([['files', 'tree', 'Files'], ['file', 'file', 'File'], ['activity', 'activity', 'Activity']] as const).map(([name, icon, words]) => (

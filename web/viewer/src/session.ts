@@ -14,6 +14,9 @@ const ACTIVITY = 300
 /** What the person is told, once. */
 export interface Notice { words: string, hint?: string | undefined, isError: boolean }
 
+/** Two versions of a text, by their hashes, and what is said of what lies between them. */
+export interface Difference { path: string, before: string, after: string, words: string }
+
 /** A project that is open on the page. */
 export class Session {
   readonly project: Project
@@ -27,6 +30,8 @@ export class Session {
   readonly notice = new Value<Notice | null>(null)
   /** The file that is shown. */
   readonly file = new Value<string | null>(null)
+  /** The difference that is shown in its place. */
+  readonly difference = new Value<Difference | null>(null)
   /** When each path last changed, of those that glow. */
   readonly #glow = new Map<string, number>()
   readonly #draw = paced(() => this.version.set(this.version.value + 1))
@@ -67,6 +72,7 @@ export class Session {
   /** Says to the others where one is. */
   lookAt (path: string | null): void {
     this.file.set(path)
+    this.difference.set(null)
     const entry = path === null ? undefined : this.project.tree.get(path)
     this.project.awareness.setLocalStateField('doc', entry?.kind === 'text' ? entry.doc : null)
   }

@@ -16,6 +16,19 @@ test('edits of one file by one hand are one line', () => {
   assert.equal(new Set(all.map(({ key }) => key)).size, 4)
 })
 
+test('a change knows the versions before and after it, also over a rename and over several in a row', () => {
+  const all = lines(
+    { what: 'created', path: 'a', hash: '1' }, { what: 'changed', path: 'a', hash: '2' }, { what: 'changed', path: 'a', hash: '3' },
+    { what: 'moved', from: 'a', path: 'b', hash: '3' }, { what: 'changed', path: 'b', hash: '4' },
+    { what: 'deleted', path: 'b', hash: '4' }, { what: 'created', path: 'b', hash: '5' },
+    { what: 'changed', path: 'old', hash: '6' }, { what: 'changed', path: 'c', kind: 'binary', hash: '7' }
+  )
+  assert.deepEqual(all.map(({ kind, path, before, version }) => [kind, path, before, version]), [
+    ['created', 'a', undefined, '1'], ['changed', 'a', '1', '3'], ['moved', 'b', '3', '3'], ['changed', 'b', '3', '4'], ['deleted', 'b', '4', undefined],
+    ['created', 'b', undefined, '5'], ['changed', 'old', undefined, '6'], ['changed', 'c', undefined, undefined]
+  ])
+})
+
 test('of what Claude says the words are shown, and nothing that is between the programs', () => {
   const said = (message: object): object => ({ what: 'line', run: 'r', line: 1, text: JSON.stringify(message) })
   const all = lines(

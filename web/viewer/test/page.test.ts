@@ -172,6 +172,26 @@ test('who may only read cannot type, and is told why; a revoked link says that i
   await page.getByText('This project cannot be opened').waitFor()
 })
 
+test('one click shows what a change made of a file', async t => {
+  const server = await TestServer.start(t)
+  const project = await server.open(t)
+  const lines = Array.from({ length: 60 }, (_, at) => `line ${at}\r\n`)
+  await project.writeFile('src/a.txt', utf8(lines.join('')))
+  await project.writeFile('src/a.txt', utf8(lines.map(one => one.replace('line 30', 'line thirty')).join('')))
+  for (const width of [1500, 700]) {
+    const { page } = await visit(t, server, { viewport: { width, height: 700 } })
+    if (width < 760) await page.getByRole('button', { name: 'Activity' }).click()
+    await page.getByRole('button', { name: 'What changed in src/a.txt' }).click()
+    // Only what is different is marked, and what is the same is left out.
+    await page.locator('.difference .cm-changedText, .difference .cm-insertedLine').filter({ hasText: 'thirty' }).first().waitFor()
+    assert.equal(await page.locator('.cm-mergeViewEditor').count(), width > 760 ? 2 : 0)
+    await page.getByText(/unchanged lines/).first().waitFor()
+    assert.equal(await page.getByText('line 29').count() > 0 && await page.getByText('line 3', { exact: true }).count() === 0, true)
+    await page.getByRole('button', { name: 'Close the difference' }).click()
+    await page.getByText('Choose a file').waitFor()
+  }
+})
+
 test('a text with something in it that is no text can be read, and is never edited at the wrong place', async t => {
   const server = await TestServer.start(t)
   const project = await server.open(t)

@@ -1,19 +1,16 @@
 //! CodeMirror, set up once for each file that is shown. Loaded when the first one is.
 
 import { defaultKeymap, indentWithTab } from '@codemirror/commands'
-import { bracketMatching, foldGutter, foldKeymap, indentOnInput, indentUnit, syntaxHighlighting } from '@codemirror/language'
+import { bracketMatching, foldGutter, foldKeymap, indentOnInput, indentUnit } from '@codemirror/language'
 import { highlightSelectionMatches, search, searchKeymap } from '@codemirror/search'
 import { Compartment, EditorState, type Extension } from '@codemirror/state'
-import {
-  EditorView, crosshairCursor, drawSelection, dropCursor, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers,
-  rectangularSelection
-} from '@codemirror/view'
-import { classHighlighter } from '@lezer/highlight'
+import { EditorView, crosshairCursor, dropCursor, highlightActiveLine, highlightActiveLineGutter, keymap, rectangularSelection } from '@codemirror/view'
 import type { OpenText } from '@uspark/client'
 import { yCollab, yUndoManagerKeymap } from 'y-codemirror.next'
 import { lineEnds } from './crlf.ts'
 import { cursors } from './cursors.ts'
 import { languageOf } from './languages.ts'
+import { looks } from './looks.ts'
 
 /** What is shown, and what is told of it. */
 export interface Shown {
@@ -56,14 +53,14 @@ function edit (content: string, shown: Shown, more: Extension[]): Editor {
     state: EditorState.create({
       doc: content,
       extensions: [
-        EditorView.cspNonce.of(nonce()),
         lineEnds(content),
         writing.of(EditorState.readOnly.of(shown.readOnly)),
         language.of([]),
         labelled.of(label(shown.path)),
         reports(shown),
         more,
-        looks,
+        looks(),
+        tools,
         keymap.of([...searchKeymap, ...foldKeymap, ...defaultKeymap, indentWithTab])
       ]
     })
@@ -82,11 +79,6 @@ function edit (content: string, shown: Shown, more: Extension[]): Editor {
     focus: () => view.focus(),
     destroy: () => view.destroy()
   }
-}
-
-/** The number that lets CodeMirror's own styles pass the Content-Security-Policy. */
-function nonce (): string {
-  return document.querySelector<HTMLMetaElement>('meta[property="csp-nonce"]')?.nonce ?? ''
 }
 
 function reports ({ onCursor, onRefusedInput }: Shown): Extension {
@@ -109,42 +101,18 @@ function reports ({ onCursor, onRefusedInput }: Shown): Extension {
   ]
 }
 
-const looks: Extension = [
-  lineNumbers(),
+/** What one types with. Tab leaves the editor after Escape, as CodeMirror has it, so that the keyboard is not trapped. */
+const tools: Extension = [
   highlightActiveLineGutter(),
-  highlightSpecialChars(),
   foldGutter(),
-  drawSelection(),
   dropCursor(),
   EditorState.allowMultipleSelections.of(true),
   indentOnInput(),
   indentUnit.of('  '),
-  syntaxHighlighting(classHighlighter),
   bracketMatching(),
   rectangularSelection(),
   crosshairCursor(),
   highlightActiveLine(),
   highlightSelectionMatches(),
-  search({ top: true }),
-  // Tab leaves the editor after Escape, as CodeMirror has it, so that the keyboard is not trapped.
-  EditorView.theme({
-    '&': { height: '100%', color: 'var(--text)', backgroundColor: 'var(--page)', fontSize: 'var(--code-size)' },
-    '&.cm-focused': { outline: 'none' },
-    '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.6' },
-    '.cm-content': { padding: '8px 0 40vh', caretColor: 'var(--accent)' },
-    '.cm-line': { padding: '0 16px 0 8px' },
-    '.cm-gutters': { backgroundColor: 'var(--page)', color: 'var(--faint)', border: 'none', paddingLeft: '8px' },
-    '.cm-activeLineGutter': { backgroundColor: 'transparent', color: 'var(--text)' },
-    '.cm-activeLine': { backgroundColor: 'var(--line)' },
-    '.cm-cursor, .cm-dropCursor': { borderLeft: '2px solid var(--accent)' },
-    '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground': { backgroundColor: 'var(--selection)' },
-    '.cm-selectionMatch': { backgroundColor: 'var(--match)' },
-    '.cm-foldPlaceholder': { backgroundColor: 'var(--raised)', border: 'none', color: 'var(--soft)', padding: '0 6px' },
-    '.cm-panels': { backgroundColor: 'var(--side)', color: 'var(--text)' },
-    '.cm-panels.cm-panels-top': { borderBottom: '1px solid var(--edge)' },
-    '.cm-searchMatch': { backgroundColor: 'var(--match)' },
-    '&.cm-focused .cm-matchingBracket': { backgroundColor: 'var(--match)' },
-    '.cm-textfield': { backgroundColor: 'var(--page)', border: '1px solid var(--edge)', borderRadius: '4px' },
-    '.cm-button': { backgroundImage: 'none', backgroundColor: 'var(--raised)', border: '1px solid var(--edge)', borderRadius: '4px' }
-  })
+  search({ top: true })
 ]
