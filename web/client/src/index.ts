@@ -1,5 +1,5 @@
 export { UsparkError } from './error.ts'
-export { faultOfPath, isBelow } from './path.ts'
+export { faultOfPath } from './path.ts'
 export { openProject } from './project.ts'
 export { Server } from './server.ts'
 export { Value, until } from './observable.ts'

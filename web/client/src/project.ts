@@ -115,7 +115,13 @@ export class Project {
     const entry = await this.#entry(path)
     if (entry === undefined) throw new UsparkError(`there is no \`${path}\` here`, 404)
     if (entry.kind !== 'text') throw new UsparkError(`\`${path}\` is no text`, 409, 'readFile reads its bytes')
-    return await this.#texts.open(entry.doc, path).loaded(this.#closing.signal)
+    const open = this.#texts.open(entry.doc, path)
+    try {
+      return await open.loaded(this.#closing.signal)
+    } catch (error) {
+      open.close()
+      throw error
+    }
   }
 
   /** The bytes of a file as the server has them. */

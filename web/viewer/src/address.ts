@@ -33,7 +33,7 @@ export function forgetToken (): void {
 
 /** Where the address leads. */
 export function place (): Place {
-  const project = /^\/p\/([A-Za-z0-9_-]{1,64})\/?$/.exec(location.pathname)?.[1]
+  const project = /^\/p\/([A-Za-z0-9_-]{1,64})$/.exec(location.pathname)?.[1]
   return project === undefined ? { page: 'start' } : { page: 'project', project }
 }
 

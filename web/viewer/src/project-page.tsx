@@ -55,7 +55,13 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
     ]),
     { name: 'Download everything as a zip', run: () => { void session.attempt(async () => save(await session.project.archive(), `${id}.zip`)) } },
     { name: showsActivity ? 'Hide the activity' : 'Show the activity', run: () => setShowsActivity(!showsActivity) },
-    { name: 'Change my name…', run: () => setQuestion({ title: 'Your name, as others see it', value: myName.value, action: 'Change it', run: name => myName.set(name.trim()) }) }
+    {
+      name: 'Change my name…',
+      run: () => setQuestion({
+        title: 'Your name, as others see it', value: myName.value, action: 'Change it', run: name => myName.set(name.trim()),
+        fault: name => name.trim() === '' ? 'others have to call you something' : undefined
+      })
+    }
   ]
   useKeys({ p: () => setPalette(''), 'shift+p': () => setPalette('>'), k: () => setPalette('') })
 
@@ -70,7 +76,13 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
   return (
     <div class={`project shows-${pane} ${showsActivity ? '' : 'without-activity'}`}
       onDragOver={event => event.preventDefault()}
-      onDrop={event => { event.preventDefault(); actions.upload([...event.dataTransfer?.files ?? []], '') }}>
+      onDropCapture={event => {
+        // Before the editor, which would type a file that is dropped on it.
+        if (event.dataTransfer?.types.includes('Files') !== true) return
+        event.preventDefault()
+        event.stopPropagation()
+        actions.upload([...event.dataTransfer.files], '')
+      }}>
       <header class="top">
         <a class="mark" href="/" aria-label="All projects"><Icon name="spark" /></a>
         <h1 title={id}>{id}</h1>
@@ -208,7 +220,15 @@ function useActions (session: Session, readOnly: boolean, open: (path: string) =
       title: 'New directory', value: beside(), action: 'Make it', fault, run: path => { void session.attempt(() => project.makeDirectory(path)) }
     })),
     rename: from => mayWrite(() => ask({
-      title: 'Rename', value: from, action: 'Rename', fault, run: to => { void session.attempt(() => project.rename(from, to)) }
+      title: 'Rename', value: from, action: 'Rename', fault,
+      run: to => {
+        void session.attempt(() => {
+          const isText = project.tree.get(from)?.kind === 'text'
+          project.rename(from, to)
+          // A text that is open says itself where it is.
+          if (!isText && session.file.value === from) open(to)
+        })
+      }
     })),
     remove: path => mayWrite(() => ask({
       title: `Delete ${path.slice(path.lastIndexOf('/') + 1)}?`, words: `${path} goes away for everybody, and from the agent’s disk.`, action: 'Delete', isDangerous: true,

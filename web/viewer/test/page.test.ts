@@ -237,6 +237,39 @@ test('nothing that a project has in it runs', async t => {
   assert.equal(await page.evaluate(() => 'hacked' in globalThis), false)
 })
 
+test('files are dropped, renamed, shown and saved', async t => {
+  const server = await TestServer.start(t)
+  const project = await server.open(t)
+  await project.writeFile('a.txt', utf8('text\n'))
+  const { page } = await visit(t, server, { file: 'a.txt' })
+  await page.locator('.cm-line', { hasText: 'text' }).waitFor()
+  const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+  const dropped = await page.evaluateHandle(([bytes]) => {
+    const transfer = new DataTransfer()
+    transfer.items.add(new File([Uint8Array.from(atob(bytes!), character => character.charCodeAt(0))], 'dot.png'))
+    transfer.items.add(new File(['dropped\n'], 'b.txt'))
+    return transfer
+  }, [png])
+  // On the editor: nothing is typed into what is open there.
+  await page.dispatchEvent('.cm-content', 'drop', { dataTransfer: dropped })
+  await line(page, 'dot.png').click()
+  await page.locator('.picture img').waitFor()
+  assert.equal(await page.locator('.picture img').evaluate(image => (image as HTMLImageElement).naturalWidth), 1)
+  assert.equal(new TextDecoder().decode(await project.readFile('b.txt')), 'dropped\n')
+  assert.equal(new TextDecoder().decode(await project.readFile('a.txt')), 'text\n')
+
+  await page.getByRole('tree').focus()
+  await page.keyboard.press('F2')
+  await page.getByRole('dialog').getByRole('textbox').fill('pictures/dot.png')
+  await page.keyboard.press('Enter')
+  await page.waitForURL(/pictures%2Fdot\.png$/)
+  await page.locator('.picture img').waitFor()
+  const saved = page.waitForEvent('download')
+  await page.getByRole('button', { name: 'Download' }).click()
+  assert.equal((await saved).suggestedFilename(), 'dot.png')
+  assert.deepEqual(await readFile(await (await saved).path()), Buffer.from(png, 'base64'))
+})
+
 test('everything can be done with the keyboard alone', async t => {
   const server = await TestServer.start(t)
   const project = await server.open(t)
