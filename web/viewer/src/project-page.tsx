@@ -47,7 +47,8 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
     { name: 'Go to file…', keys: `${MOD}P`, run: () => setPalette('') },
     { name: 'New file…', run: actions.create },
     { name: 'New directory…', run: actions.makeDirectory },
-    { name: 'Upload files…', run: actions.choose },
+    { name: 'Upload files…', run: () => actions.choose('files') },
+    { name: 'Upload a directory…', run: () => actions.choose('directory') },
     ...(path === null ? [] : [
       { name: 'Rename this file…', keys: 'F2', run: () => actions.rename(path) },
       { name: 'Delete this file…', run: () => actions.remove(path) },
@@ -95,7 +96,7 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
         <div class="heading">
           <h2>Files</h2>
           <button class="icon-button" aria-label="New file" title="New file" onClick={actions.create}><Icon name="plus" /></button>
-          <button class="icon-button" aria-label="Upload files" title="Upload files" onClick={actions.choose}><Icon name="upload" /></button>
+          <button class="icon-button" aria-label="Upload files" title="Upload files" onClick={() => actions.choose('files')}><Icon name="upload" /></button>
         </div>
         <TreeView session={session} actions={{ ...actions, open }} />
         {uploads !== null && <p class="uploads" role="status">{uploads}</p>}
@@ -174,7 +175,7 @@ function useKeys (keys: Record<string, () => void>): void {
   })
 }
 
-interface Actions extends Omit<TreeActions, 'open'> { create: () => void, makeDirectory: () => void, choose: () => void }
+interface Actions extends Omit<TreeActions, 'open'> { create: () => void, makeDirectory: () => void, choose: (what: 'files' | 'directory') => void }
 
 /** What can be done to the files. Whoever may not is told why, rather than shown nothing. */
 function useActions (session: Session, readOnly: boolean, open: (path: string) => void, ask: (question: Question) => void, setUploads: (words: string | null) => void): Actions {
@@ -191,24 +192,27 @@ function useActions (session: Session, readOnly: boolean, open: (path: string) =
   }
   const upload = (files: File[], directory: string): void => mayWrite(() => {
     void session.attempt(async () => {
+      const wanted = files.map(file => ({ file, path: directory + (file.webkitRelativePath || file.name) })).filter(({ path }) => faultOfPath(path) === undefined)
       try {
-        for (const [at, file] of files.entries()) {
-          const path = directory + (file.webkitRelativePath || file.name)
+        for (const [at, { file, path }] of wanted.entries()) {
           await project.upload(path, file, ({ sent, total }) => {
-            setUploads(`${at + 1} of ${files.length} · ${file.name} · ${Math.floor(100 * sent / Math.max(1, total))} %`)
+            setUploads(`${at + 1} of ${wanted.length} · ${file.name} · ${Math.floor(100 * sent / Math.max(1, total))} %`)
           })
         }
       } finally {
         setUploads(null)
       }
+      const left = files.length - wanted.length
+      if (left > 0) session.say(`${left} of ${files.length} files were left out`, 'their paths, such as those in .git, are never part of a project')
     })
   })
   return {
     upload,
-    choose: () => mayWrite(() => {
+    choose: what => mayWrite(() => {
       const input = document.createElement('input')
       input.type = 'file'
       input.multiple = true
+      input.webkitdirectory = what === 'directory'
       input.addEventListener('change', () => upload([...input.files ?? []], beside()))
       input.click()
     }),

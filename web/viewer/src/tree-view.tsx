@@ -60,7 +60,7 @@ export function TreeView ({ session, actions }: { session: Session, actions: Tre
       </label>
       {!loaded ? <Skeleton /> : rows.length === 0
         ? <p class="empty">{query === '' ? 'No files yet. Drop some here, or make one with +.' : `No file’s path has “${query}”.`}</p>
-        : <Rows {...{ session, rows, active, setActive, toggle, use, actions }} selected={file} />}
+        : <Rows key={String(query === '')} {...{ session, rows, active, setActive, toggle, use, actions }} selected={file} />}
     </>
   )
 }
@@ -79,13 +79,26 @@ interface RowsProps {
 function Rows ({ session, rows, selected, active, setActive, toggle, use, actions }: RowsProps) {
   const scroller = useRef<HTMLDivElement>(null)
   const [[top, height], setSight] = useState<[number, number]>([0, 800])
+  /** The first line in sight, and how far it is scrolled out of it. */
+  const anchor = useRef<{ path: string, offset: number } | null>(null)
   const look = (): void => {
     const element = scroller.current
-    if (element !== null) setSight([element.scrollTop, element.clientHeight])
+    if (element === null) return
+    const { scrollTop } = element
+    const first = rows[Math.floor(scrollTop / LINE)]
+    anchor.current = scrollTop === 0 || first === undefined ? null : { path: first.node.path, offset: scrollTop % LINE }
+    setSight([scrollTop, element.clientHeight])
   }
+  // What comes or goes above does not move what somebody is about to click on.
+  useLayoutEffect(() => {
+    const at = anchor.current === null ? -1 : rows.findIndex(({ node }) => node.path === anchor.current?.path)
+    if (at >= 0 && scroller.current !== null) scroller.current.scrollTop = at * LINE + (anchor.current?.offset ?? 0)
+  }, [rows])
+  const latest = useRef(look)
+  latest.current = look
   useLayoutEffect(() => {
     look()
-    const observer = new ResizeObserver(look)
+    const observer = new ResizeObserver(() => latest.current())
     if (scroller.current !== null) observer.observe(scroller.current)
     return () => observer.disconnect()
   }, [])

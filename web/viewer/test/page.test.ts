@@ -258,6 +258,18 @@ test('files are dropped, renamed, shown and saved', async t => {
   assert.equal(new TextDecoder().decode(await project.readFile('b.txt')), 'dropped\n')
   assert.equal(new TextDecoder().decode(await project.readFile('a.txt')), 'text\n')
 
+  await mkdir(join(server.scratch, 'lib/.git'), { recursive: true })
+  await writeFile(join(server.scratch, 'lib/c.txt'), 'c\n')
+  await writeFile(join(server.scratch, 'lib/.git/config'), 'never\n')
+  const choosing = page.waitForEvent('filechooser')
+  await page.keyboard.press('Control+Shift+P')
+  await page.keyboard.type('directory')
+  await page.getByRole('option', { name: 'Upload a directory…' }).click()
+  await (await choosing).setFiles(join(server.scratch, 'lib'))
+  await page.getByText('1 of 2 files were left out.').waitFor()
+  assert.equal(new TextDecoder().decode(await project.readFile('lib/c.txt')), 'c\n')
+  assert.deepEqual([...project.tree].map(([path]) => path).sort(), ['a.txt', 'b.txt', 'dot.png', 'lib/c.txt'])
+
   await page.getByRole('tree').focus()
   await page.keyboard.press('F2')
   await page.getByRole('dialog').getByRole('textbox').fill('pictures/dot.png')
@@ -341,6 +353,23 @@ test('a project of ten thousand files opens at once, and stays quick while it ch
   }
   t.diagnostic(`opened in ${opened.map(Math.round).join(', ')} ms; the longest task at 20 changes of a text and of the tree a second: ${longest.join(', ')} ms`)
   assert.ok(Math.min(...opened) < 1500 && Math.min(...longest) < 100)
+})
+
+test('the tree stays where it is while files come above', async t => {
+  const server = await TestServer.start(t)
+  const project = await server.open(t)
+  for (let at = 0; at < 60; at += 1) await project.writeFile(`file-${at}.bin`, new Uint8Array([0]))
+  const { page } = await visit(t, server)
+  await line(page, 'file-0.bin').waitFor()
+  await page.getByRole('tree').evaluate(tree => { tree.scrollTop = 700 })
+  const place = async (): Promise<number | undefined> => (await line(page, 'file-40.bin').boundingBox())?.y
+  const before = await place()
+  assert.ok(before !== undefined)
+  await project.writeFile('above/a.bin', new Uint8Array([0]))
+  await project.writeFile('above/b.bin', new Uint8Array([0]))
+  project.remove('file-3.bin')
+  await eventually('the tree has all of it', async () => await page.getByRole('tree').evaluate(tree => tree.scrollHeight) === 62 * 26)
+  assert.equal(await place(), before)
 })
 
 test('a screen reader finds a name for everything, in light and in dark', async t => {
