@@ -96,6 +96,35 @@ test('what was done offline arrives, also in a text that was closed', async t =>
   assert.equal((await other.openText('d.txt')).text.toString(), 'text')
 })
 
+test('a text that was deleted while one was away comes back with what was typed there, or when it is put back', async t => {
+  const server = await TestServer.start(t)
+  const sockets = holdingSockets()
+  const project = openProject(server.url, server.project, server.admin, { WebSocket: sockets.WebSocket })
+  t.after(() => project.close())
+  const other = await server.open(t)
+  for (const path of ['a.txt', 'b.txt']) await other.writeFile(path, utf8('text'))
+  const [typed, read] = [await project.openText('a.txt'), await project.openText('b.txt')]
+  sockets.away = true
+  sockets.cut()
+  await until(project.state, ({ connection }) => connection === 'offline')
+  typed.text.insert(0, 'offline ')
+  for (const path of ['a.txt', 'b.txt']) other.remove(path)
+  await other.saved()
+  sockets.away = false
+  // However often it is asked to come back, it does.
+  for (let ask = 0; ask < 5; ask += 1) project.retry()
+  await project.saved()
+  await until(read.state, ({ is }) => is === 'deleted')
+  await until(typed.state, ({ is }) => is === 'open')
+  assert.equal(new TextDecoder().decode(await other.readFile('a.txt')), 'offline text')
+
+  read.restore()
+  read.text.insert(0, 'more ')
+  await project.saved()
+  assert.deepEqual(read.state.value, { is: 'open', path: 'b.txt' })
+  assert.equal(new TextDecoder().decode(await other.readFile('b.txt')), 'more text')
+})
+
 test('events go on over a restart, each once and in order', async t => {
   const server = await TestServer.start(t)
   const project = await server.open(t)

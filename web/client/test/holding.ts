@@ -3,11 +3,12 @@ import WebSocket from 'ws'
 
 const SYNC_STATUS = 8
 
-/** A kind of WebSocket that keeps what acknowledges changes back, while `holds`, until it is let through. */
-export function holdingSockets (): { holds: boolean, held: Map<string, Array<() => void>>, WebSocket: typeof WebSocket, cut: () => void } {
+/** A kind of WebSocket that keeps what acknowledges changes back while `holds`, until it is let through, and reaches nobody while `away`. */
+export function holdingSockets (): { holds: boolean, away: boolean, held: Map<string, Array<() => void>>, WebSocket: typeof WebSocket, cut: () => void } {
   const all = new Set<WebSocket>()
   const sockets = {
     holds: false,
+    away: false,
     /** By document, what lets its next acknowledgement through. */
     held: new Map<string, Array<() => void>>(),
     /** Ends every connection, as a network does. */
@@ -16,7 +17,7 @@ export function holdingSockets (): { holds: boolean, held: Map<string, Array<() 
       readonly #listeners: Array<(event: WebSocket.MessageEvent) => void> = []
 
       constructor (address: string) {
-        super(address)
+        super(sockets.away ? 'ws://127.0.0.1:1' : address)
         all.add(this)
         super.addEventListener('message', event => {
           const decoder = decoding.createDecoder(new Uint8Array(event.data as ArrayBuffer))
