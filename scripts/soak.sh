@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The long forms of the rows in `tests/tests/soak` and `container-agent/src/engine/tests/soak`, and once each the tests
-# that are rows without a long form: see `make soak`.
+# The long forms of the rows in `tests/tests/soak`, `container-agent/src/engine/tests/soak` and
+# `sync-server/src/collector/tests/soak.rs`, and once each the tests that are rows without a long form: see
+# `make soak`.
 #   ROW=part of a name   only those rows
 #   SEED=number          every row with this seed; else each draws one, and prints it
 # A row that held for these very files (and this seed) is not run again: target/soak has what it printed.
@@ -25,7 +26,7 @@ export USPARK_SOAK=1
 
 cargo build --release --bins
 built=$(cargo test --release --no-run --message-format json-render-diagnostics \
-  -p uspark-tests --test soak --test mass_delete -p container-agent --lib)
+  -p uspark-tests --test soak --test mass_delete -p container-agent -p sync-server --lib)
 
 # The path of a test executable that was built.
 executable() {
@@ -63,6 +64,7 @@ rows_of() {
 }
 rows_of soak '^'
 rows_of mass_delete '^'
+rows_of sync_server '::soak::'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'
 
 echo
