@@ -57,7 +57,8 @@ class Line extends Component<LineProps> {
           {time}
         </div>
         <small>{kind === 'changed' && before !== undefined && version !== undefined && before !== version
-          ? <button class="plain verb" aria-label={`What changed in ${path}`} onClick={() => onDifference({ path, before, after: version, words: `by ${by}, ${exactly.format(at)}` })}>{VERBS[kind]}</button>
+          ? <button class="plain verb" aria-label={`What changed in ${path}`}
+              onClick={() => onDifference({ path, before, after: version, words: `by ${by}, ${exactly.format(at)}` })}>{VERBS[kind]}</button>
           : VERBS[kind]}{times > 1 && ` ${times} times`}{from !== undefined && ` from ${from}`} by <span class={byAgent ? 'agent' : ''}>{by}</span></small>
       </li>
     )

@@ -12,11 +12,14 @@ export function DifferenceView ({ session, difference, onOpen }: { session: Sess
     const stop = new AbortController()
     let end: (() => void) | undefined
     const show = async (): Promise<void> => {
-      const [editor, ...versions] = await Promise.all([import('./editor/difference.ts'), ...[before, after].map(hash => session.project.readVersion(hash, stop.signal))])
-      const [old, now] = versions.map(bytes => new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes))
+      const version = async (hash: string): Promise<string> => {
+        const bytes = await session.project.readVersion(hash, stop.signal)
+        return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes)
+      }
+      const [editor, old, now] = await Promise.all([import('./editor/difference.ts'), version(before), version(after)])
       if (place.current === null || stop.signal.aborted) return
       setHere(true)
-      end = await editor.showDifference(place.current, path, old!, now!)
+      end = await editor.showDifference(place.current, path, old, now)
       if (stop.signal.aborted) end()
     }
     show().catch((error: Error) => { if (!stop.signal.aborted) setFault(error.message) })

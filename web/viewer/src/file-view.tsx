@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { Icon } from './icons.tsx'
 import { bytesInWords, kindInWords, sentence, type Session } from './session.ts'
 import { myName, myself } from './people.ts'
+import { Skeleton } from './skeleton.tsx'
 import { paced, useValue } from './values.ts'
 
 /** Bytes of a file that is fetched to be looked at. */
@@ -75,12 +76,15 @@ function TextFile ({ session, path, onCursor, onMoved, onLeft }: FileProps & { o
   }, [again])
   if (open === null) return <Loading what={path} />
   if (open instanceof UsparkError) {
-    return <Nothing title="This file cannot be opened" words={open.message} hint={open.hint} action={{ words: 'Try again', run: () => { setOpen(null); setAgain(again + 1) } }} />
+    const retry = (): void => { setOpen(null); setAgain(again + 1) }
+    return <Nothing title="This file cannot be opened" words={open.message} hint={open.hint} action={{ words: 'Try again', run: retry }} />
   }
   return <LiveText {...{ session, open, onCursor, onMoved, onLeft }} />
 }
 
-function LiveText ({ session, open, onCursor, onMoved, onLeft }: { session: Session, open: OpenText, onLeft: () => void } & Pick<FileProps, 'onCursor' | 'onMoved'>) {
+interface LiveProps extends Pick<FileProps, 'session' | 'onCursor' | 'onMoved'> { open: OpenText, onLeft: () => void }
+
+function LiveText ({ session, open, onCursor, onMoved, onLeft }: LiveProps) {
   const state = useValue(open.state)
   const { readOnly } = useValue(session.project.state)
   const cannot = whyNot(state, readOnly)
@@ -282,11 +286,13 @@ function decoded (bytes: Uint8Array): string | undefined {
 }
 
 function Loading ({ what }: { what: string }) {
-  return <div class="skeleton code-skeleton" role="status" aria-label={`Loading ${what}`}>{[40, 62, 55, 30, 70, 48, 20, 58].map(width => <i key={width} style={{ width: `${width}%` }} />)}</div>
+  return <Skeleton className="code-skeleton" label={`Loading ${what}`} widths={[40, 62, 55, 30, 70, 48, 20, 58]} />
 }
 
 /** A view with nothing in it, and why. */
-export function Nothing ({ title, words, hint, action }: { title: string, words: string, hint?: string | undefined, action?: { words: string, run: () => void } }) {
+export function Nothing ({ title, words, hint, action }: {
+  title: string, words: string, hint?: string | undefined, action?: { words: string, run: () => void }
+}) {
   return (
     <div class="nothing">
       <Icon name="file" />

@@ -89,9 +89,14 @@ export function ProjectPage ({ id, token }: { id: string, token: string }) {
         <h1 title={id}>{id}</h1>
         <button class="go" onClick={() => setPalette('')}><Icon name="search" /><span>{path ?? 'Go to file'}</span><kbd>{MOD}P</kbd></button>
         <People session={session} onOpen={open} />
-        <button class="icon-button wide-only" aria-pressed={showsActivity} aria-label="Activity" title="Activity" onClick={() => setShowsActivity(!showsActivity)}><Icon name="activity" /></button>
+        <button class="icon-button wide-only" aria-pressed={showsActivity} aria-label="Activity" title="Activity"
+          onClick={() => setShowsActivity(!showsActivity)}><Icon name="activity" /></button>
       </header>
-      {connection === 'refused' && <p class="banner error" role="alert"><span>{sentence(why?.message ?? '')} What you see is how it was; nothing more arrives, and nothing is saved. {sentence(why?.hint ?? '')}</span></p>}
+      {connection === 'refused' && (
+        <p class="banner error" role="alert">
+          <span>{sentence(why?.message ?? '')} What you see is how it was; nothing more arrives, and nothing is saved. {sentence(why?.hint ?? '')}</span>
+        </p>
+      )}
       <nav class="side" aria-label="Files of the project">
         <div class="heading">
           <h2>Files</h2>

@@ -52,7 +52,8 @@ function Projects ({ server, seen: { token, projects }, load }: { server: Server
         : <ul class="projects">{projects.map(project => <Project key={project.id} {...{ server, project }} mayShare={token.access === 'admin'} />)}</ul>}
       {token.project === null && (
         <form class="new" onSubmit={event => { event.preventDefault(); void create() }}>
-          <input aria-label="Id of the new project" placeholder="new-project" required pattern="[A-Za-z0-9_\-]{1,64}" title="1 to 64 of A-Z a-z 0-9 _ -" value={id} spellcheck={false}
+          <input aria-label="Id of the new project" placeholder="new-project" required value={id} spellcheck={false}
+            pattern="[A-Za-z0-9_\-]{1,64}" title="1 to 64 of A-Z a-z 0-9 _ -"
             onInput={event => { setId(event.currentTarget.value); setFault(null) }} />
           <button class="main">Make a project</button>
         </form>
@@ -97,7 +98,8 @@ export function TokenPage ({ words }: { words: string }) {
       <header><Icon name="spark" /><h1>uspark</h1></header>
       <p>{words}</p>
       <form class="new" onSubmit={event => { event.preventDefault(); keepToken(value); location.reload() }}>
-        <input type="password" aria-label="Token" placeholder="uspk_…" required autocomplete="off" value={value} onInput={event => setValue(event.currentTarget.value)} />
+        <input type="password" aria-label="Token" placeholder="uspk_…" required autocomplete="off" value={value}
+          onInput={event => setValue(event.currentTarget.value)} />
         <button class="main">Open</button>
       </form>
       <p class="soft">A link that you were given has it at its end: <code>#token=uspk_…</code>. It is kept for this tab alone.</p>

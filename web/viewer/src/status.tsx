@@ -68,5 +68,8 @@ function Avatar ({ session, person, onOpen }: { session: Session, person: Person
   const { name, hue, isMe, doc } = person
   const path = doc === undefined ? undefined : session.project.tree.pathOf(doc)
   const words = isMe ? `${name} (you)` : path === undefined ? name : `${name}, in ${path}`
-  return <button class={`badge large hue-${hue}`} title={words} aria-label={words} disabled={isMe || path === undefined} onClick={() => { if (path !== undefined) onOpen(path) }}>{initials(name)}</button>
+  return (
+    <button class={`badge large hue-${hue}`} title={words} aria-label={words} disabled={isMe || path === undefined}
+      onClick={() => { if (path !== undefined) onOpen(path) }}>{initials(name)}</button>
+  )
 }

@@ -4,6 +4,7 @@ import { hasWords } from './find.ts'
 import { parentsOf, type Row } from './outline.ts'
 import { initials } from './people.ts'
 import type { Session } from './session.ts'
+import { Skeleton } from './skeleton.tsx'
 import { useValue } from './values.ts'
 
 /** Pixels of a line, as in `style.css`, and lines drawn beyond what is seen. */
@@ -58,7 +59,7 @@ export function TreeView ({ session, actions }: { session: Session, actions: Tre
             if (event.key === 'Enter' && first !== undefined) actions.open(first.node.path)
           }} />
       </label>
-      {!loaded ? <Skeleton /> : rows.length === 0
+      {!loaded ? <Skeleton label="Loading the files" widths={[70, 45, 60, 52, 80, 40, 66]} /> : rows.length === 0
         ? <p class="empty">{query === '' ? 'No files yet. Drop some here, or make one with +.' : `No file’s path has “${query}”.`}</p>
         : <Rows key={String(query === '')} {...{ session, rows, active, setActive, toggle, use, actions }} selected={file} />}
     </>
@@ -162,7 +163,9 @@ function Rows ({ session, rows, selected, active, setActive, toggle, use, action
   )
 }
 
-function Line ({ session, row, at, isSelected, isActive, onUse }: { session: Session, row: Row, at: number, isSelected: boolean, isActive: boolean, onUse: () => void }) {
+function Line ({ session, row, at, isSelected, isActive, onUse }: {
+  session: Session, row: Row, at: number, isSelected: boolean, isActive: boolean, onUse: () => void
+}) {
   const { node, level, isDirectory, isOpen, position, siblings } = row
   const lit = session.glow(node.path)
   const there = isDirectory ? [] : session.at(node.path)
@@ -174,7 +177,9 @@ function Line ({ session, row, at, isSelected, isActive, onUse }: { session: Ses
       {lit !== undefined && <span class="glow" key={lit} aria-hidden="true" />}
       {isDirectory ? <Icon name="chevron" className={isOpen ? 'turned' : ''} /> : <Icon name={iconOf(row)} className="kind" />}
       <span class="name">{node.name}</span>
-      {there.map(({ client, name, hue }) => <span key={client} class={`badge hue-${hue}`} title={`${name} is here`} aria-label={`${name} is here`}>{initials(name)}</span>)}
+      {there.map(({ client, name, hue }) => (
+        <span key={client} class={`badge hue-${hue}`} title={`${name} is here`} aria-label={`${name} is here`}>{initials(name)}</span>
+      ))}
     </div>
   )
 }
@@ -187,8 +192,4 @@ function iconOf ({ node }: Row): IconName {
 
 function idOf ({ node }: Row): string {
   return `tree-${encodeURIComponent(node.path)}`
-}
-
-function Skeleton () {
-  return <div class="skeleton" role="status" aria-label="Loading the files">{[70, 45, 60, 52, 80, 40, 66].map(width => <i key={width} style={{ width: `${width}%` }} />)}</div>
 }

@@ -9,6 +9,9 @@ import { TestServer, eventually } from '../../client/test/binaries.ts'
 import { closeBrowser, line, visit } from './browser.ts'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
+/** Changes of which the page's cost is measured. */
+const CHANGES = 60
+
 const read = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '')
 
 after(closeBrowser)
@@ -62,9 +65,10 @@ test('two people and an agent see each other type', async t => {
 
   await writeFile(join(workspace, 'a.txt'), 'zero\none\nBob: two\nthree\n')
   await mkdir(join(workspace, 'made'))
+  const glows = line(ann, 'made/new.txt').locator('.glow').waitFor({ state: 'attached' })
   await writeFile(join(workspace, 'made/new.txt'), 'x')
+  await glows
   await ann.locator('.cm-line', { hasText: 'zero' }).waitFor()
-  await line(ann, 'made/new.txt').locator('.glow').waitFor({ state: 'attached' })
   await ann.getByRole('region', { name: 'Activity' }).getByRole('button', { name: 'new.txt' }).click()
   await ann.locator('.cm-line', { hasText: 'x' }).waitFor()
   await line(bob, 'made/new.txt').getByLabel('Ann Ames is here').waitFor()
@@ -329,30 +333,38 @@ test('a project of ten thousand files opens at once, and stays quick while it ch
 
   // Other programs take the machine as well: of three attempts one has to show what the page takes by itself.
   const opened: number[] = []
-  const longest: number[] = []
-  for (let attempt = 0; attempt < 3 && (attempt === 0 || opened.at(-1)! >= 1500 || longest.at(-1)! >= 100); attempt += 1) {
+  for (let attempt = 0; attempt < 3 && (opened.at(-1) ?? Infinity) >= 1500; attempt += 1) {
     const { page } = await visit(t, server, { file: 'a.txt' })
     await line(page, 'a.txt').waitFor()
     opened.push(await page.evaluate(() => performance.now()))
     assert.ok(await page.getByRole('treeitem').count() < 100)
-
-    await page.locator('.cm-line', { hasText: 'text' }).waitFor()
-    await page.evaluate(() => {
-      const seen = globalThis as unknown as { tasks: number[] }
-      seen.tasks = []
-      new PerformanceObserver(list => seen.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })
-    })
-    for (let change = 0; change < 40; change += 1) {
-      text.insert(0, `${attempt}:${change} `)
-      project.rename(`d${attempt}/file-${change * 100 + attempt}.bin`, `d50/moved-${attempt}-${change}.bin`)
-      await new Promise(resolve => setTimeout(resolve, 50))
-    }
-    await page.locator('.cm-line', { hasText: `${attempt}:39 ${attempt}:38` }).waitFor()
-    longest.push(Math.max(0, ...await page.evaluate(() => (globalThis as unknown as { tasks: number[] }).tasks)))
     await page.context().close()
   }
-  t.diagnostic(`opened in ${opened.map(Math.round).join(', ')} ms; the longest task at 20 changes of a text and of the tree a second: ${longest.join(', ')} ms`)
-  assert.ok(Math.min(...opened) < 1500 && Math.min(...longest) < 100)
+  t.diagnostic(`opened in ${opened.map(Math.round).join(', ')} ms`)
+  assert.ok(Math.min(...opened) < 1500)
+
+  const { page } = await visit(t, server, { file: 'a.txt' })
+  await page.locator('.cm-line', { hasText: 'text' }).waitFor()
+  await page.evaluate(() => {
+    const seen = globalThis as unknown as { tasks: number[] }
+    seen.tasks = []
+    new PerformanceObserver(list => seen.tasks.push(...list.getEntries().map(({ duration }) => Math.round(duration)))).observe({ type: 'longtask' })
+  })
+  // The time of the page's own thread, in which others' is not.
+  const devtools = await page.context().newCDPSession(page)
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' })
+  const seconds = async (): Promise<number> => (await devtools.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration')!.value
+  const before = await seconds()
+  for (let change = 0; change < CHANGES; change += 1) {
+    text.insert(0, `${change} `)
+    project.rename(`d0/file-${change * 100}.bin`, `d50/moved-${change}.bin`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  await page.locator('.cm-line', { hasText: `${CHANGES - 1} ${CHANGES - 2}` }).waitFor()
+  const each = 1000 * (await seconds() - before) / CHANGES
+  const tasks = await page.evaluate(() => (globalThis as unknown as { tasks: number[] }).tasks)
+  t.diagnostic(`${each.toFixed(1)} ms for each of 20 changes of a text and of the tree a second; tasks of over 50 ms by the clock: ${tasks.join(', ') || 'none'}`)
+  assert.ok(each > 0 && each < 25, `${each} ms`)
 })
 
 test('the tree stays where it is while files come above', async t => {
