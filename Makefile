@@ -1,21 +1,25 @@
 # What a person or a machine runs here. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench programs
+.PHONY: help demo page test soak bench programs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 
-demo: ## a server, a project, a live subscriber and an agent that edits, on this machine
+demo: page ## a server, a project, a live subscriber and an agent that edits, on this machine
 	@scripts/install-node-package.sh examples/live
 	cargo build --bins
 	@scripts/demo.sh
 
-test: programs ## everything that must hold: format, lints, unit tests, end-to-end tests
+page: ## the page, which the server takes in when it is built; needs Node
+	@scripts/build-page.sh
+
+test: programs page ## everything that must hold: format, lints, unit tests, end-to-end tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --bins
 	cargo test --workspace
+	npm test --prefix web
 	@echo
 	@echo "OK: every test passed."
 
@@ -29,8 +33,9 @@ bench: ## uspark beside its peers, as far as they are installed: tables on stdou
 	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- pull
 	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- push
 
-# Other people's programs, which the end-to-end tests run.
+# Other people's programs, which the end-to-end tests run, and those that web/ is made of.
 programs:
 	@scripts/install-programs.sh
 	@scripts/install-node-package.sh tests/node
 	@scripts/install-node-package.sh examples/live
+	@scripts/install-node-package.sh web

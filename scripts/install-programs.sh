@@ -2,7 +2,7 @@
 # Says which of the system's programs the tests lack, and installs them where it may (Debian or Ubuntu, as root).
 set -euo pipefail
 
-declare -A package=([curl]=curl [unzip]=unzip [setpriv]=util-linux [unshare]=util-linux [node]=nodejs [npm]=npm [cc]=gcc [git]=git [rg]=ripgrep)
+declare -A package=([curl]=curl [unzip]=unzip [setpriv]=util-linux [unshare]=util-linux [node]=nodejs [npm]=npm [cc]=gcc [git]=git [rg]=ripgrep [chromium]=chromium)
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" > /dev/null || missing+=("${package[$program]}")

@@ -75,6 +75,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .nest("/api", api)
         .merge(crate::ws::routes())
         .merge(crate::collab::routes())
+        .merge(crate::page::routes())
         .fallback(|| async { Refusal::NotFound("such address") })
         .method_not_allowed_fallback(|| async { Refusal::Method });
     layered(all, state)

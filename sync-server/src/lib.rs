@@ -14,6 +14,7 @@ pub mod collector;
 pub mod config;
 pub mod http;
 pub mod metrics;
+mod page;
 pub mod project;
 pub mod refusal;
 pub mod server;

@@ -120,6 +120,9 @@ impl Refusal {
             Self::NotFound("project") => {
                 Some("check the id; `POST /api/projects` makes one, with an admin's token")
             }
+            Self::NotFound("page") => Some(
+                "this server was built without the page: `make page`, then build the server again",
+            ),
             Self::NoFile(_) => Some("the manifest (`Accept: application/json`) says what it is"),
             Self::Unavailable(_) => Some("try again in a moment"),
             Self::TooMany { .. } => {

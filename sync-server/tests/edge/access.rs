@@ -246,6 +246,16 @@ async fn the_table_has_every_call_that_the_server_takes() {
     ];
     let sockets: Vec<_> = sockets.into_iter().flat_map(routes).collect();
     assert_eq!(sockets, ["/ws/{project}", "/ws/{project}/{doc}", "/collab"]);
+    // The page's are files of the binary, and the same for everybody: `page.rs`.
+    let page: Vec<_> = routes(include_str!("../../src/page.rs")).collect();
+    let files = [
+        "/",
+        "/p/{project}",
+        "/icon.svg",
+        "/licenses.md",
+        "/assets/{*name}",
+    ];
+    assert_eq!(page, files);
 }
 
 #[tokio::test(flavor = "multi_thread")]

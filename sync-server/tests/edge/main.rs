@@ -19,6 +19,7 @@ mod limits;
 mod messages;
 mod metrics;
 mod operating;
+mod page;
 mod problems;
 mod projects;
 mod socket;

@@ -24,7 +24,13 @@ async fn an_address_or_a_method_that_is_not_there_is_a_problem_too() {
     let server = TestServer::start().await;
     server.project("p").await;
     let admin = server.admin();
-    for path in ["/", "/api", "/api/", "/api/nothing", "/api/projects/p/pack"] {
+    for path in [
+        "/none",
+        "/api",
+        "/api/",
+        "/api/nothing",
+        "/api/projects/p/pack",
+    ] {
         for client in [&admin, &server.without_token()] {
             client.get(path).send().await.problem(404);
         }
