@@ -1,7 +1,7 @@
 # What a person or a machine runs here. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak programs
+.PHONY: help demo test soak bench programs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -19,8 +19,15 @@ test: programs ## everything that must hold: format, lints, unit tests, end-to-e
 	@echo
 	@echo "OK: every test passed."
 
-soak: programs ## the long forms of the tests, row by row; goes on where it was stopped
+soak: programs ## the long forms of tests, row by row; goes on where it was stopped
 	@scripts/soak.sh
+
+bench: ## uspark beside its peers, as far as they are installed: tables on stdout
+	@scripts/install-node-package.sh bench/node
+	cargo build --release --bins
+	cargo run --release -p uspark-bench --
+	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- pull
+	TMPDIR=/dev/shm cargo run --release -p uspark-bench -- push
 
 # Other people's programs, which the end-to-end tests run.
 programs:

@@ -18,19 +18,15 @@ pub use message::{ReportView, StatusView, ToolStart};
 pub use server::ControlServer;
 use uspark_shared::path::FilePath;
 
-use crate::engine::MassDelete;
+use crate::engine::Meant;
 
 /// What answers on the socket: the running session.
 pub trait Agent: Clone + Send + Sync + 'static {
     /// What the agent is doing now.
     fn status(&self) -> impl Future<Output = StatusView> + Send;
-    /// Waits until workspace and project are equal, for at most `timeout`, and says what becomes of
-    /// too many deletions at once while it waits.
-    fn barrier(
-        &self,
-        timeout: Duration,
-        mass_delete: MassDelete,
-    ) -> impl Future<Output = ReportView> + Send;
+    /// Waits until workspace and project are equal, for at most `timeout`; while it waits, the
+    /// deletions that are `meant` are not held.
+    fn barrier(&self, timeout: Duration, meant: Meant) -> impl Future<Output = ReportView> + Send;
     /// Which of `paths` name nothing that is synced, and why.
     fn unknown(&self, paths: Vec<FilePath>) -> impl Future<Output = Vec<Reason>> + Send;
     /// A tool call begins. Returns at once.

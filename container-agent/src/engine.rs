@@ -45,7 +45,9 @@ mod withdrawn;
 mod work;
 mod write;
 
-pub use config::{Direction, Limits, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+pub use config::{
+    Direction, Limits, MassDelete, Meant, Progress, ProgressSink, SyncConfig, ToolCall,
+};
 pub use report::{Conflict, LinkState, Pending, Report, Skipped, Status};
 pub use session::{EngineError, Session, SessionHandle};
 

@@ -115,16 +115,20 @@ impl FilePath {
         self.with_suffix(&format!("-{n}"))
     }
 
-    /// The path with a longer name, of which the end is kept if it would be too long.
+    /// The path with a longer name, of which the end is kept. What would be too long loses the end
+    /// of its own name; where no name has room, it goes to a directory further up.
     fn with_suffix(&self, suffix: &str) -> FilePath {
-        let room = (MAX_COMPONENT_BYTES - suffix.len())
-            .min((MAX_PATH_BYTES - suffix.len()).saturating_sub(self.0.len() - self.name().len()));
-        let mut cut = self.name().len().min(room);
-        while !self.name().is_char_boundary(cut) {
-            cut -= 1;
+        // As much of its own name as at least one character needs.
+        const LEAST_NAME: usize = 4;
+        let name = self.name();
+        let mut directory = &self.0[..self.0.len() - name.len()];
+        while directory.len() + LEAST_NAME + suffix.len() > MAX_PATH_BYTES {
+            let above = directory.trim_end_matches('/').rfind('/');
+            directory = &directory[..above.map_or(0, |slash| slash + 1)];
         }
-        let head = &self.0[..self.0.len() - self.name().len() + cut];
-        FilePath(format!("{head}{suffix}").into())
+        let room = MAX_COMPONENT_BYTES.min(MAX_PATH_BYTES - directory.len()) - suffix.len();
+        let own = &name[..name.floor_char_boundary(room)];
+        FilePath(format!("{directory}{own}{suffix}").into())
     }
 }
 
@@ -266,9 +270,13 @@ mod tests {
         for long in [
             "é".repeat(127),
             format!("{}{}", "d/".repeat(380), "é".repeat(120)),
+            format!("{}name", "d/".repeat(510)),
         ] {
             let kept = path(&long).conflict(&"w".repeat(99), u64::MAX);
             assert_eq!(kept.as_str().parse(), Ok(kept.clone()));
         }
+        // No name has room there.
+        let deep = path(&format!("{}name", "d/".repeat(510))).conflict("w", 1);
+        assert!(deep.as_str().ends_with("d/d/name.conflict-w-1"), "{deep}");
     }
 }

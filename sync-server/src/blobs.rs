@@ -9,10 +9,12 @@
 //!   the same bytes.
 //! - A blob that was answered as stored is durable: its bytes first, then the right to read it.
 //! - A body that stops early, is too large or has another hash stores nothing.
+//! - Bytes that were answered as stored stay for the grace period, and then as long as anything names
+//!   them. Before it is said that bytes are there, their date is renewed.
 //!
-//! What a crash may leave behind: a large blob that no project may read (its bytes were synced,
-//! its grant was not), for the collection to remove, and temporary files, removed at start. What
-//! it may lose: nothing that was answered as stored.
+//! What a crash may leave behind: a large blob that the store does not name (its bytes were synced,
+//! its grant was not; or the name is gone already), which [`Blobs::sweep`] removes, and temporary
+//! files, removed at start. What it may lose: nothing that was answered as stored.
 
 mod large;
 mod upload;
@@ -26,10 +28,11 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use uspark_shared::id::{BlobHash, ProjectId};
 
 use crate::store::{
-    BlobBody, CommitError, Committer, Reader, Store, StoreError, StoredBlob, Write, read,
+    BlobBody, CommitError, Committer, Reader, Refused as RefusedWrite, Store, StoreError,
+    StoredBlob, Upkeep, Write, read,
 };
 
-pub use large::{BytesStream, LargeBlobs, Receiving};
+pub use large::{BytesStream, Clearing, Hold, LargeBlobs, Receiving};
 pub use upload::{Stored, Upload};
 
 /// Largest blob kept in the store, in bytes.
@@ -98,6 +101,8 @@ pub struct Blobs {
     committer: Committer,
     large: Arc<dyn LargeBlobs>,
     limits: BlobLimits,
+    /// Milliseconds since 1970.
+    clock: fn() -> u64,
     refused: Arc<Mutex<Refused>>,
     /// Held while room is tried for: many at once would fill the disk themselves.
     trying: Arc<tokio::sync::Mutex<()>>,
@@ -143,12 +148,14 @@ impl Blobs {
         committer: Committer,
         large: Arc<dyn LargeBlobs>,
         limits: BlobLimits,
+        clock: fn() -> u64,
     ) -> Self {
         Self {
             store,
             committer,
             large,
             limits,
+            clock,
             refused: Arc::default(),
             trying: Arc::default(),
         }
@@ -204,19 +211,49 @@ impl Blobs {
         upload.finish(None, None).await
     }
 
-    /// Makes the bytes durable and leaves the right to read them to the caller, who commits the
-    /// returned write together with what names the blob.
-    pub async fn prepare(
-        &self,
-        project: &ProjectId,
-        bytes: Bytes,
-    ) -> Result<(BlobHash, Write), BlobError> {
-        let mut upload = self.upload(project);
-        let size = bytes.len() as u64;
-        upload.write(bytes).await?;
-        let prepared = upload.prepare().await;
-        self.note(size, Progress::Partial, &prepared);
-        prepared
+    /// Whether the project has the blob, whole; if so it is as if it had been uploaded now, and whoever
+    /// asks need not send it. What others have makes no difference, in answer or in time.
+    pub async fn renew(&self, project: &ProjectId, hash: &BlobHash) -> Result<bool, BlobError> {
+        let Some(stored) = self.stored(Some(project), hash).await? else {
+            return Ok(false);
+        };
+        // From then on it stays.
+        let renewed = Upkeep::RenewBlob {
+            project: project.clone(),
+            hash: *hash,
+            at: (self.clock)(),
+        };
+        match self.committer.commit(vec![Write::Upkeep(renewed)]).await {
+            Err(CommitError::Refused(RefusedWrite::NoSuchBlob(_))) => return Ok(false),
+            renewed => renewed?,
+        }
+        Ok(match stored {
+            StoredBlob::Inline(_) => true,
+            StoredBlob::External { size } => self.large.has(hash).await? == Some(size),
+        })
+    }
+
+    /// Removes the bytes of large blobs that the store does not name. Gives how many it removed, and
+    /// whether it looked at all: not at those that somebody keeps or copies right now.
+    pub async fn sweep(&self) -> Result<(u64, bool), StoreError> {
+        let (mut removed, mut all) = (0, true);
+        for first in 0..=u8::MAX {
+            let Some(clearing) = self.large.clear(first).await? else {
+                all = false;
+                continue;
+            };
+            let mut unnamed = Vec::new();
+            for hash in clearing.blobs() {
+                let stored = self.stored(None, hash).await?;
+                if !matches!(stored, Some(StoredBlob::External { .. })) {
+                    unnamed.push(*hash);
+                }
+            }
+            if !unnamed.is_empty() {
+                removed += clearing.remove(unnamed).await?;
+            }
+        }
+        Ok((removed, all))
     }
 
     /// Whether `project` may read the blob, or without one: whether it is there.

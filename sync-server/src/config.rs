@@ -1,5 +1,7 @@
 //! What an operator chooses, on the command line or in the environment.
 
+mod retention;
+
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use clap::builder::RangedU64ValueParser;
 use crate::access::UsageLimits;
 use crate::project::Timing;
 
+pub use retention::{Retention, millis};
+
 const ABOUT: &str =
     "The uspark sync server: projects as Yjs documents and blobs, for editors and coding agents";
 const EXAMPLES: &str = "\
@@ -18,6 +22,7 @@ Examples:
   sync-server --listen 0.0.0.0:80 --data /var/lib/uspark
   sync-server --tls-cert chain.pem --tls-key key.pem --listen 0.0.0.0:443
   USPARK_ADMIN_TOKEN=uspk_… sync-server              with an admin token of your own
+  sync-server --keep-versions 90d --keep-deleted 90d keep more history, and deleted files, for longer
   sync-server check                                  verify ./uspark-data, also while it is served
   sync-server backup /backup/monday                  copy it, also while it is served
 
@@ -73,6 +78,9 @@ pub struct Config {
     /// How much is taken.
     #[command(flatten)]
     pub limits: Limits,
+    /// How long things are kept that nothing needs any more.
+    #[command(flatten)]
+    pub retention: Retention,
     /// The form of the log: lines for people, or one JSON object a line
     #[arg(
         long,
@@ -169,6 +177,7 @@ impl Config {
             admin_token: None,
             tls: TlsFiles::default(),
             limits: Limits::default(),
+            retention: Retention::default(),
             log_format: LogFormat::Text,
             timing: Timing::default(),
             clock: system_clock,

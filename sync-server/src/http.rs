@@ -66,7 +66,7 @@ pub(crate) fn router(state: AppState) -> Router {
             get(files::read).put(files::write).delete(files::delete),
         )
         .route("/blobs", post(blobs::upload))
-        .route("/blobs/{hash}", get(blobs::read))
+        .route("/blobs/{hash}", get(blobs::read).head(blobs::look))
         .route("/tokens", get(tokens::list).post(tokens::mint))
         .route("/tokens/self", get(tokens::whoami))
         .route("/tokens/{id}", delete(tokens::revoke))

@@ -3,12 +3,14 @@
 //! [`Server::start`] is the way in; `main.rs` and the tests use nothing else. From the outside in:
 //! [`server`] and [`config`] start it; [`http`], [`ws`] and [`collab`] are the edges; [`project`]
 //! owns the documents in memory; [`access`], [`blobs`] and [`store`] are what lies below;
-//! [`refusal`] is the one table of statuses and close codes, [`metrics`] what can be measured.
+//! [`collector`] lets go of what nothing needs any more; [`refusal`] is the one table of statuses and
+//! close codes, [`metrics`] what can be measured.
 
 pub mod access;
 pub mod ack;
 pub mod blobs;
 pub mod collab;
+pub mod collector;
 pub mod config;
 pub mod http;
 pub mod metrics;

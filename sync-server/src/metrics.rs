@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::collector::Round;
 use crate::refusal::Refusal;
 
 /// Upper bounds of commits, in seconds: from a fast disk's sync to one that is in trouble.
@@ -45,6 +46,9 @@ pub struct Metrics {
     refusals: Family<Label<u16>, Counter>,
     blobs_received: Counter,
     blobs_sent: Counter,
+    collected: Family<Label<&'static str>, Counter>,
+    collected_bytes: Counter,
+    rounds: Counter,
 }
 
 /// Which protocol a socket speaks.
@@ -161,6 +165,16 @@ impl Metrics {
         self.blobs_sent.inc_by(bytes as u64);
     }
 
+    /// A round of the collector is over.
+    pub fn collected(&self, round: &Round) {
+        self.rounds.inc();
+        self.collected_bytes.inc_by(round.bytes);
+        for (kind, number) in round.counts() {
+            let label = [("kind", kind)];
+            self.collected.get_or_create(&label).inc_by(number);
+        }
+    }
+
     /// All of them as OpenMetrics text, which Prometheus reads.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -204,6 +218,13 @@ impl Metrics {
         ours.register_with_unit("blobs_received", help, Unit::Bytes, received);
         let help = "Bytes of blobs and files that were sent to clients";
         ours.register_with_unit("blobs_sent", help, Unit::Bytes, self.blobs_sent.clone());
+        let help = "What went because nothing needs it any more, by kind";
+        ours.register("collected", help, self.collected.clone());
+        let help = "Bytes of blobs that went";
+        let bytes = self.collected_bytes.clone();
+        ours.register_with_unit("collected", help, Unit::Bytes, bytes);
+        let help = "How often what is to go was looked for";
+        ours.register("collections", help, self.rounds.clone());
         all
     }
 }
@@ -217,6 +238,10 @@ impl Default for Metrics {
         }
         for kind in [Evicted::Project, Evicted::Text] {
             let _: Counter = evictions.get_or_create_owned(&[("kind", kind.as_str())]);
+        }
+        let collected = Family::default();
+        for (kind, _) in Round::default().counts() {
+            let _: Counter = collected.get_or_create_owned(&[("kind", kind)]);
         }
         Self {
             projects: Gauge::default(),
@@ -234,6 +259,9 @@ impl Default for Metrics {
             refusals: Family::default(),
             blobs_received: Counter::default(),
             blobs_sent: Counter::default(),
+            collected,
+            collected_bytes: Counter::default(),
+            rounds: Counter::default(),
         }
     }
 }

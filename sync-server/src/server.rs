@@ -24,7 +24,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Token, TokenError, TokenFormatError, Tokens, Usage};
 use crate::blobs::{BlobLimits, Blobs, LargeBlobs};
-use crate::config::{Config, Limits};
+use crate::collector::Collector;
+use crate::config::{Config, Limits, Retention, millis};
 use crate::metrics::Metrics;
 use crate::project::{BlobFacts, ProjectDeps, Projects};
 use crate::store::{BlobFiles, Committer, DataDirectory, SqliteStore, Store, StoreError};
@@ -60,6 +61,8 @@ pub struct AppState {
     pub(crate) metrics: Arc<Metrics>,
     /// How much is taken.
     pub(crate) limits: Limits,
+    /// How long things are kept that nothing needs any more.
+    pub(crate) retention: Retention,
     /// Milliseconds since 1970.
     pub(crate) clock: fn() -> u64,
     /// Every task of the server.
@@ -138,9 +141,12 @@ impl Server {
         let address = listener.local_addr().map_err(listening)?;
         let router = crate::http::router(state.clone());
         let full = crate::http::full_router(state.clone());
-        let (most, metrics) = (config.limits.max_connections, Arc::clone(&state.metrics));
-        let serving = Serving::new(router, full, most, metrics).over(tls.clone());
+        let (most, stalled) = (config.limits.max_connections, config.timing.stalled);
+        let serving = Serving::new(router, full, most, stalled, Arc::clone(&state.metrics));
+        let serving = serving.over(tls.clone());
         let stopping = state.stopping.clone();
+        let collector = state.collector();
+        state.tasks.spawn(collector.run(stopping.clone()));
         let accepting = connections::accept(listener, serving, stopping.clone(), DRAIN);
         Ok(Running {
             address,
@@ -161,7 +167,8 @@ impl AppState {
         let limits = BlobLimits {
             max_bytes: config.limits.max_blob_bytes,
         };
-        let blobs = Blobs::new(Arc::clone(&store), committer.clone(), large, limits);
+        let (of, by) = (Arc::clone(&store), committer.clone());
+        let blobs = Blobs::new(of, by, large, limits, config.clock);
         let tasks = TaskTracker::new();
         let projects = Projects::new(ProjectDeps {
             store: Arc::clone(&store),
@@ -171,6 +178,7 @@ impl AppState {
             clock: config.clock,
             timing: config.timing,
             kept_events: config.limits.kept_events,
+            versions_kept: millis(config.retention.keep_versions),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
@@ -183,9 +191,23 @@ impl AppState {
             committer,
             metrics,
             limits: config.limits,
+            retention: config.retention,
             clock: config.clock,
             tasks,
             stopping: CancellationToken::new(),
+        }
+    }
+
+    /// What looks for things that are to go.
+    pub(crate) fn collector(&self) -> Collector {
+        Collector {
+            projects: self.projects.clone(),
+            store: Arc::clone(&self.store),
+            committer: self.committer.clone(),
+            blobs: self.blobs.clone(),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock,
+            retention: self.retention,
         }
     }
 }

@@ -24,6 +24,7 @@ mod records;
 mod sqlite;
 #[doc(hidden)]
 pub mod testing;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub use records::{
     TextRecord, Write,
 };
 pub use sqlite::SqliteStore;
+pub use upkeep::{DAY, Doubtful, Spent, Upkeep};
 
 /// Where documents, projects, texts, small blobs, tokens and the audit log are kept.
 ///
@@ -124,6 +126,34 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Result<Option<EventPage>, StoreError>;
+
+    /// Blobs of a project that are spent, and that nothing is known to name ([`Upkeep::KeepBlobs`]).
+    fn doubtful_blobs(
+        &self,
+        project: &ProjectId,
+        spent: Spent,
+        limit: usize,
+    ) -> Result<Vec<Doubtful>, StoreError>;
+
+    /// Texts of a project without a path since before a date.
+    fn texts_deleted(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<DocId>, StoreError>;
+
+    /// Settled versions from before a date that are not the last of their text and day, each with
+    /// the project's place, for [`Upkeep::ForgetVersions`].
+    fn crowded_versions(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(DocId, u64)>, StoreError>;
+
+    /// Blobs that no project may read, each with its bytes.
+    fn blobs_of_nobody(&self, limit: usize) -> Result<Vec<(BlobHash, u64)>, StoreError>;
 }
 
 /// Bytes of events from which on a page is full. One that begins below it is on the page: the
@@ -150,6 +180,9 @@ pub enum Refused {
     /// A project of this id exists.
     #[error("there is a project `{0}` already")]
     ProjectExists(ProjectId),
+    /// The project has no such blob.
+    #[error("there is no blob `{0}`")]
+    NoSuchBlob(BlobHash),
     /// The token does not exist.
     #[error("there is no token `{0}`")]
     NoSuchToken(TokenId),

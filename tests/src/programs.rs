@@ -10,21 +10,20 @@ use std::{
 /// The user and the group `nobody`, by number: they need no entry anywhere.
 const NOBODY: u32 = 65534;
 
-/// The path of one of our binaries. Cargo puts them into `target/<profile>`, test executables into its `deps`.
+/// The path of one of our binaries. Cargo puts them into `target/<profile>`, test executables into its `deps`, which is
+/// looked into first: nothing of ours is there under its own name.
 #[track_caller]
 pub fn program(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("a test knows its own path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("test executables lie in target/<profile>/deps");
-    let path = profile.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not built; run `cargo build --bins` (or `make test`) first",
-        path.display()
-    );
-    path
+    let this = env::current_exe().expect("a program knows its own path");
+    let directories = || this.ancestors().skip(1).take(2);
+    let mut paths = directories().map(|directory| directory.join(name));
+    let path = paths.find(|path| path.is_file());
+    path.unwrap_or_else(|| {
+        panic!(
+            "{name} is not built beside {}; run `cargo build --bins` (or `make test`) first",
+            this.display()
+        )
+    })
 }
 
 /// The directory of the Node package beside this crate.

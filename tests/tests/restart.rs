@@ -249,6 +249,21 @@ fn a_known_workspace_is_worked_on_while_the_server_is_away() {
     assert_eq!(project.text("a.txt").unwrap(), "text\nmore\n");
     workspace.equals(&project).unwrap();
 
+    // Beside an agent that is at work already too.
+    let agent = workspace.start(&["watch"]);
+    workspace.run(&["status", "--wait"]).expect_code(0);
+    server.terminate().expect_code(0);
+    let ended = workspace
+        .run(&["run", "--sync-timeout", "1", "--", "touch", "c.txt"])
+        .expect_code(1);
+    let said = "the command runs on what is here";
+    assert!(ended.stderr.contains(said), "{ended}");
+    assert!(workspace.path("c.txt").exists());
+    server.restart();
+    workspace.run(&["status", "--wait"]).expect_code(0);
+    workspace.equals(&project).unwrap();
+    agent.terminate().expect_code(0);
+
     // Its own code is still the command's.
     server.terminate().expect_code(0);
     workspace

@@ -143,6 +143,41 @@ fn a_project_goes_over_tls_to_whoever_trusts_the_authority_and_to_nobody_else() 
     }
 }
 
+/// Named once, by a path from where the user stood: remembered for wherever they stand later.
+#[test]
+fn a_login_remembers_whom_to_trust_until_the_logout() {
+    let certificates = Certificates::new();
+    let server = certificates.serve();
+    let ca = certificates.ca();
+    let made = server.curl("/api/projects");
+    let made = made.args(&["--cacert", text(&ca)]);
+    made.json(&json!({"id": "p"})).expect(201);
+    let user = Workspace::without_token(&server.url).env("PROJECT_ID", "p");
+    fs::copy(&ca, user.home().join("ca.pem")).unwrap();
+    let login = ["auth", "login", "--token", &server.token];
+    user.run(&login).expect_code(1);
+    let path = "../home/ca.pem";
+    user.run(&[&login[..], &["--ca-cert", path]].concat())
+        .expect_code(0);
+    user.write("a.txt", "over TLS\n");
+    user.run(&["push"]).expect_code(0);
+    fs::create_dir(user.path("below")).unwrap();
+    let mut below = user.uspark(&["auth", "status"]);
+    uspark_tests::Running::start(below.current_dir(user.path("below")))
+        .wait()
+        .expect_code(0);
+    // Who names server and token is helped too, and who logs in again.
+    let token = ["diff", "--server", &server.url, "--token", &server.token];
+    user.run(&token).expect_code(0);
+    user.run(&login).expect_code(0);
+    // One that is named goes before it.
+    let other = user.run(&["pull", "--ca-cert", "/nowhere.pem"]);
+    assert!(other.expect_code(1).stderr.contains("/nowhere.pem"));
+    user.run(&["auth", "logout"]).expect_code(0);
+    let refused = user.run(&login).expect_code(1);
+    assert!(refused.stderr.contains("--ca-cert"), "{refused}");
+}
+
 #[test]
 fn a_certificate_is_renewed_while_the_server_runs() {
     let certificates = Certificates::new();

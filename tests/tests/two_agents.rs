@@ -241,6 +241,32 @@ fn a_text_becomes_binary_and_text_again() {
 }
 
 #[test]
+fn empty_directories_that_one_removes_do_not_come_back() {
+    let two = Two::start(&[("b", b"b")]);
+    let agents = [&two.anna, &two.bert].map(|workspace| two.agent(workspace));
+    let shell = |command| {
+        Running::start(&mut two.anna.bash(command))
+            .wait()
+            .expect_code(0);
+    };
+    let directories = |expected: &'static [&'static str]| {
+        two.converge(|manifest| {
+            let paths = manifest.as_object().into_iter().flatten();
+            let paths = paths.map(|(path, _)| path).filter(|path| *path != "b");
+            same(paths.cloned().collect::<Vec<_>>(), expected.to_vec())
+        });
+    };
+    shell("mkdir -p a/g/h/i");
+    directories(&["a/g/h/i"]);
+    shell("rm -rf a/g");
+    directories(&["a"]);
+    // Also where the other has removed as many as were empty there, a barrier later.
+    two.bert.run(&["status", "--wait"]).expect_code(0);
+    directories(&["a"]);
+    end(agents);
+}
+
+#[test]
 fn what_is_moved_while_no_agent_runs_keeps_its_documents() {
     const MOVED: [(&str, &str); 4] = [
         ("a.txt", "b.txt"),

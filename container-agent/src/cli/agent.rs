@@ -8,7 +8,7 @@ use uspark_shared::path::FilePath;
 
 use crate::control::message::{Identity, Reason};
 use crate::control::{Agent, ReportView, StatusView, ToolStart};
-use crate::engine::{MassDelete, SessionHandle, ToolCall};
+use crate::engine::{Meant, SessionHandle, ToolCall};
 
 /// Answers on the control socket.
 #[derive(Clone)]
@@ -34,11 +34,11 @@ impl Agent for SessionAgent {
         StatusView::new(&self.identity, self.handle.status().await)
     }
 
-    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
+    async fn barrier(&self, timeout: Duration, meant: Meant) -> ReportView {
         // Longer than a day is for ever; the addition must not overflow.
         let timeout = timeout.min(Duration::from_secs(24 * 3600));
         let deadline = Instant::now() + timeout;
-        self.handle.barrier_with(deadline, mass_delete).await.into()
+        self.handle.barrier_with(deadline, meant).await.into()
     }
 
     async fn unknown(&self, paths: Vec<FilePath>) -> Vec<Reason> {

@@ -4,7 +4,7 @@
 //! workspace.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -229,15 +229,15 @@ pub struct Connection {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Trust {
     /// Trust these authorities too that a server is who it says: a PEM file. Needed for a server whose
-    /// certificate is of your own making
+    /// certificate is of your own making; `uspark auth login` remembers it
     #[arg(long, value_name = "FILE", env = "USPARK_CA_CERT")]
     pub ca_cert: Option<PathBuf>,
 }
 
 impl Trust {
-    /// Reads the file, if one is named.
-    pub fn authorities(&self) -> Result<Authorities, ConfigError> {
-        let read = self.ca_cert.as_deref().map(Authorities::read);
+    /// Reads the file that is named, or else the one that is `kept`.
+    pub fn authorities(&self, kept: Option<&Path>) -> Result<Authorities, ConfigError> {
+        let read = self.ca_cert.as_deref().or(kept).map(Authorities::read);
         Ok(read.transpose()?.unwrap_or_default())
     }
 }

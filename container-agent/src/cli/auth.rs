@@ -1,5 +1,6 @@
 //! `auth`: keep, show and forget tokens.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use super::output::{Output, span};
 use super::place::{Connection, find_server};
 use crate::api::{Access, Api, TokenInfo};
 use crate::clock::now_ms;
-use crate::config::{Secret, UserConfig};
+use crate::config::{ConfigError, Secret, UserConfig};
 
 /// Runs one of the `auth` commands.
 pub async fn auth(given: args::Auth, output: Output) -> Result<u8, Failure> {
@@ -31,17 +32,29 @@ async fn login(
     trust: &args::Trust,
     output: Output,
 ) -> Result<u8, Failure> {
-    let authorities = trust.authorities()?;
     let config = UserConfig::from_environment()?;
-    let server = find_server(server, &config.read()?)?;
+    let credentials = config.read()?;
+    let server = find_server(server, &credentials)?;
+    let authorities = trust.authorities(credentials.ca_cert_for(&server))?;
+    let ca_cert = trust.ca_cert.as_deref().map(absolute);
+    let ca_cert = ca_cert.transpose()?;
     let api = Api::new(server.clone(), token.clone(), &authorities)?;
     let info = api.token_info().await.map_err(|error| Failure {
         message: format!("the token was not kept: {error}"),
         ..error.into()
     })?;
-    config.remember(&server, &token)?;
+    config.remember(&server, &token, ca_cert.as_deref())?;
     let lines = format!("logged in to {server}\n{}", describe(&info, now_ms()));
     Ok(output.conclude(&lines, object(&server.to_string(), &info), None))
+}
+
+/// A path that means the same wherever the next command is given.
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::Io {
+        action: "find",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn status(given: &args::Connection, output: Output) -> Result<u8, Failure> {

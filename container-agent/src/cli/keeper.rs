@@ -15,15 +15,17 @@ use super::failure::Failure;
 use super::place::{Connection, Workspace};
 use super::progress::{Changes, Listed, Reporter};
 use crate::api::Access;
-use crate::control::message::{Identity, Reason};
+use crate::control::message::{Identity, LinkView, Reason};
 use crate::control::{ControlClient, ControlError, ControlServer, ReportView};
 use crate::engine::{
-    Direction, EngineError, Limits, MassDelete, Session, SessionHandle, SyncConfig,
+    Direction, EngineError, Limits, MassDelete, Meant, Session, SessionHandle, SyncConfig,
 };
 
 /// How often a workspace that another command holds is tried again: a lock tells nobody that it
 /// is free.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How often the agent of another process is asked whether it has found its server.
+const LINK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a command wants of the sync.
 #[derive(Debug, Clone)]
@@ -42,6 +44,16 @@ pub struct Wanted {
     pub unreachable: Unreachable,
     /// How long a short command that has the workspace is waited for.
     pub patience: Duration,
+}
+
+impl Wanted {
+    /// The deletions that another process's session is to let pass.
+    fn meant(&self) -> Meant {
+        Meant {
+            mass_delete: self.mass_delete,
+            paths: self.paths.clone(),
+        }
+    }
 }
 
 /// What a server that cannot be reached at the start means.
@@ -73,7 +85,15 @@ pub enum Keeper {
     /// This process does.
     Own(Box<Own>),
     /// Another process does already; it is asked.
-    Other(ControlClient),
+    Other(Other),
+}
+
+/// A session of another process.
+pub struct Other {
+    /// Asks it.
+    pub client: ControlClient,
+    /// The server is away, and that session works with what it remembers.
+    is_alone: bool,
 }
 
 /// A session of this process.
@@ -108,8 +128,12 @@ impl Plan {
     pub async fn start(self, workspace: &Workspace, wanted: Wanted) -> Result<Keeper, Failure> {
         let connection = match self {
             Self::Ask(mut client) => {
-                client.set_mass_delete(wanted.mass_delete);
-                return Ok(Keeper::Other(client));
+                client.set_meant(wanted.meant());
+                let is_alone = match wanted.unreachable {
+                    Unreachable::DoWithout => is_alone(&mut client, wanted.patience).await?,
+                    Unreachable::Retry | Unreachable::Await => false,
+                };
+                return Ok(Keeper::Other(Other { client, is_alone }));
             }
             Self::Be(connection) => connection,
         };
@@ -146,6 +170,22 @@ impl Plan {
     }
 }
 
+/// Whether the agent of another process has a project to work with, and no server to it: one that
+/// is starting again is waited for, for at most `patience`.
+async fn is_alone(client: &mut ControlClient, patience: Duration) -> Result<bool, Failure> {
+    let deadline = Instant::now() + patience.min(RESTART);
+    loop {
+        let status = client.status().await?;
+        if status.link == LinkView::Online || status.files == 0 {
+            return Ok(false);
+        }
+        if Instant::now() >= deadline {
+            return Ok(true);
+        }
+        tokio::time::sleep(LINK_PAUSE).await;
+    }
+}
+
 impl Keeper {
     /// The session, if it is in this process.
     pub fn handle(&self) -> Option<SessionHandle> {
@@ -157,7 +197,10 @@ impl Keeper {
 
     /// Whether the server was away at the start and is done without.
     pub fn is_alone(&self) -> bool {
-        matches!(self, Self::Own(own) if own.is_alone)
+        match self {
+            Self::Own(own) => own.is_alone,
+            Self::Other(other) => other.is_alone,
+        }
     }
 
     /// Waits until the server refuses this process's session for good; for ever if it does not.
@@ -192,7 +235,7 @@ impl Keeper {
                 let unknown = own.session.handle().unknown(paths).await;
                 Ok(unknown.into_iter().map(Reason::from).collect())
             }
-            Self::Other(client) => Ok(client.unknown(paths).await?),
+            Self::Other(other) => Ok(other.client.unknown(paths).await?),
         }
     }
 
@@ -202,7 +245,7 @@ impl Keeper {
         let deadline = Instant::now() + timeout;
         let own = match self {
             Self::Own(own) => *own,
-            Self::Other(mut client) => {
+            Self::Other(Other { mut client, .. }) => {
                 return Ok(Finished {
                     report: client.barrier(timeout).await?,
                     changes: Listed::new(),
@@ -228,7 +271,7 @@ impl Keeper {
                 let handle = own.session.handle();
                 Ok(handle.barrier(Instant::now() + timeout).await.into())
             }
-            Self::Other(client) => Ok(client.barrier(timeout).await?),
+            Self::Other(other) => Ok(other.client.barrier(timeout).await?),
         }
     }
 }
@@ -270,6 +313,7 @@ async fn take(
             .hint("the machine allows this user no more")
     })?;
     let deadline = Instant::now() + wanted.patience;
+    let meant = wanted.meant();
     let config = SyncConfig {
         server: connection.server.clone(),
         token: connection.token.clone(),
@@ -290,8 +334,9 @@ async fn take(
             Err(error) => return Err(error.into()),
         }
         if let Some(mut client) = running(workspace).await? {
-            client.set_mass_delete(config.mass_delete);
-            return Ok(Keeper::Other(client));
+            client.set_meant(meant);
+            let is_alone = false;
+            return Ok(Keeper::Other(Other { client, is_alone }));
         }
         if Instant::now() >= deadline {
             return Err(busy(&workspace.root));

@@ -15,10 +15,6 @@ use crate::disk::observe::UNREADABLE;
 /// How many paths of a list are shown to a person; a machine gets them all.
 const SHOWN_PATHS: usize = 20;
 
-/// What to do about deletions that are held.
-const HELD: &str = "bring the files back; or, if it is meant, let the deletions pass: \
-    `uspark push --allow-mass-delete`, or `uspark pull` for what was deleted in the project";
-
 /// Where a command's result goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -93,7 +89,11 @@ pub fn warnings(report: &ReportView) -> String {
 
 /// Why workspace and project are not equal, as a failure.
 pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
-    let hint = if report.held > 0 { HELD } else { hint };
+    let pass = let_pass(report);
+    let hint = match report.held {
+        0 => hint.to_owned(),
+        _ => format!("bring the files back; or, if it is meant, let the deletions pass: {pass}"),
+    };
     let count = report.pending.len();
     let pending = list("  ", &reasons(&report.pending));
     Failure {
@@ -103,6 +103,15 @@ pub fn not_equal(report: &ReportView, hint: &str) -> Failure {
             pending.trim_end()
         )),
         ..Failure::new("workspace and project are not equal yet").hint(hint)
+    }
+}
+
+/// The commands that let pass what is held.
+pub fn let_pass(report: &ReportView) -> &'static str {
+    match report.held_here {
+        0 => "`uspark push --allow-mass-delete`",
+        here if here == report.held => "`uspark pull --allow-mass-delete`",
+        _ => "`uspark push --allow-mass-delete` and `uspark pull --allow-mass-delete`",
     }
 }
 

@@ -86,13 +86,14 @@ impl Connection {
     /// that the workspace was last reached on.
     pub fn find(given: &args::Connection, remembered: Option<&ServerUrl>) -> Result<Self, Failure> {
         let named = named_server(&given.server)?.or_else(|| remembered.cloned());
-        let authorities = given.trust.authorities()?;
         if let (Some(server), Some(token)) = (&named, &given.token) {
-            // Nothing is needed from the user's file: a container may have no home.
+            // The user's file is not needed: a container may have no home.
+            let kept = UserConfig::from_environment().and_then(|config| config.read());
+            let kept = kept.unwrap_or_default();
             return Ok(Self {
+                authorities: given.trust.authorities(kept.ca_cert_for(server))?,
                 server: server.clone(),
                 token: token.clone(),
-                authorities,
             });
         }
         let credentials = match (UserConfig::from_environment(), &given.token) {
@@ -106,8 +107,8 @@ impl Connection {
         match given.token.as_ref().or(credentials.token_for(&server)) {
             Some(token) => Ok(Self {
                 token: token.clone(),
+                authorities: given.trust.authorities(credentials.ca_cert_for(&server))?,
                 server,
-                authorities,
             }),
             None => Err(not_logged_in(&server, &credentials)),
         }

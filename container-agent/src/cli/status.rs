@@ -9,7 +9,7 @@ use uspark_shared::printable::printable;
 use super::args;
 use super::failure::Failure;
 use super::keeper::busy;
-use super::output::{Output, list, not_equal, of, reasons, span};
+use super::output::{Output, let_pass, list, not_equal, of, reasons, span};
 use super::place::existing_root;
 use crate::clock::now_ms;
 use crate::config::WorkspaceConfig;
@@ -37,7 +37,7 @@ pub async fn status(given: args::Status, output: Output) -> Result<u8, Failure> 
         if let Some(mirror) = &mirror {
             let _ = writeln!(lines, "project    {} on {}", mirror.project, mirror.server);
         }
-        lines += "agent      none\n";
+        lines += "agent      none: `uspark diff --stat` shows what differs now\n";
         let object = json!({"workspace": root, "agent": null,
             "project": mirror.as_ref().map(|mirror| &mirror.project),
             "server": mirror.as_ref().map(|mirror| &mirror.server)});
@@ -109,7 +109,8 @@ fn describe(status: &StatusView) -> String {
         let held = count(report.held, "deletion");
         let _ = writeln!(
             lines,
-            "held       {held}; `uspark push --allow-mass-delete` lets them pass"
+            "held       {held}; if that is meant: {}",
+            let_pass(report)
         );
     }
     let conflicts: Vec<_> = report

@@ -38,8 +38,8 @@ pub async fn watch(given: args::Target, output: Output) -> Result<u8, Failure> {
         keeper = plan.start(&workspace, wanted) => keeper?,
         signal = stops.next() => return Err(stopped(signal, "watch", "nothing was begun")),
     };
-    if let Keeper::Other(mut client) = keeper {
-        let status = client.status().await?;
+    if let Keeper::Other(mut other) = keeper {
+        let status = other.client.status().await?;
         let message = format!(
             "`uspark {}` (process {}) keeps this workspace equal already",
             status.command, status.pid

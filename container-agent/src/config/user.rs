@@ -1,4 +1,4 @@
-//! The user's file: one token per server, and the server last logged in to.
+//! The user's file: for each server a token and whom to trust for it, and the server last logged in to.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -24,6 +24,9 @@ pub struct Credentials {
     /// One token per server, under the server's address.
     #[serde(default)]
     pub tokens: BTreeMap<String, Secret>,
+    /// The file of the authorities that are trusted for a server, under its address; absolute.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ca_certs: BTreeMap<String, PathBuf>,
 }
 
 impl UserConfig {
@@ -55,24 +58,35 @@ impl UserConfig {
         Ok(file::read(&self.path)?.unwrap_or_default())
     }
 
-    /// Keeps `token` for `server`, and makes `server` the one that commands use.
-    pub fn remember(&self, server: &ServerUrl, token: &Secret) -> Result<(), ConfigError> {
+    /// Keeps `token` for `server`, and makes `server` the one that commands use; `ca_cert`, an absolute
+    /// path, instead of the one that was kept for it, if one is given.
+    pub fn remember(
+        &self,
+        server: &ServerUrl,
+        token: &Secret,
+        ca_cert: Option<&Path>,
+    ) -> Result<(), ConfigError> {
         if let Some(directory) = self.path.parent() {
             file::make_private_directory(directory)?;
         }
         file::update(&self.path, |credentials: &mut Credentials| {
             credentials.server = Some(server.clone());
             credentials.tokens.insert(server.to_string(), token.clone());
+            if let Some(ca_cert) = ca_cert {
+                let ca_cert = ca_cert.to_owned();
+                credentials.ca_certs.insert(server.to_string(), ca_cert);
+            }
         })
     }
 
-    /// Forgets the token for `server`; says whether there was one.
+    /// Forgets the token for `server`, and whom to trust for it; says whether there was a token.
     pub fn forget(&self, server: &ServerUrl) -> Result<bool, ConfigError> {
         if self.read()?.token_for(server).is_none() {
             return Ok(false);
         }
         file::update(&self.path, |credentials: &mut Credentials| {
             credentials.tokens.remove(&server.to_string());
+            credentials.ca_certs.remove(&server.to_string());
             if credentials.server.as_ref() == Some(server) {
                 credentials.server = None;
             }
@@ -85,6 +99,11 @@ impl Credentials {
     /// The token kept for `server`.
     pub fn token_for(&self, server: &ServerUrl) -> Option<&Secret> {
         self.tokens.get(&server.to_string())
+    }
+
+    /// The file of the authorities that are trusted for `server`.
+    pub fn ca_cert_for(&self, server: &ServerUrl) -> Option<&Path> {
+        self.ca_certs.get(&server.to_string()).map(PathBuf::as_path)
     }
 }
 
@@ -103,17 +122,24 @@ mod tests {
         assert!(!config.forget(&first).unwrap(), "nothing is there yet");
         assert_eq!(config.read().unwrap(), Credentials::default());
 
-        config.remember(&first, &"t1".parse().unwrap()).unwrap();
-        config.remember(&second, &"t2".parse().unwrap()).unwrap();
-        config.remember(&first, &"t3".parse().unwrap()).unwrap();
+        let keep = |server, token: &str, ca_cert: Option<&str>| {
+            let token = token.parse().unwrap();
+            config.remember(server, &token, ca_cert.map(Path::new))
+        };
+        keep(&first, "t1", Some("/ca.pem")).unwrap();
+        keep(&second, "t2", None).unwrap();
+        keep(&first, "t3", None).unwrap();
         let kept = config.read().unwrap();
         assert_eq!(kept.server.as_ref(), Some(&first));
         assert_eq!(kept.token_for(&first).unwrap().expose(), "t3");
         assert_eq!(kept.token_for(&second).unwrap().expose(), "t2");
+        assert_eq!(kept.ca_cert_for(&first), Some(Path::new("/ca.pem")));
+        assert_eq!(kept.ca_cert_for(&second), None);
 
         assert!(config.forget(&first).unwrap());
         let left = config.read().unwrap();
         assert_eq!((left.server, left.tokens.len()), (None, 1));
+        assert!(left.ca_certs.is_empty());
     }
 
     #[test]
@@ -121,7 +147,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let config = UserConfig::at(home.path().join("uspark/config.json"));
         let server = ServerUrl::default_server();
-        config.remember(&server, &"t".parse().unwrap()).unwrap();
+        let token = "t".parse().unwrap();
+        config.remember(&server, &token, None).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
         assert_eq!(mode(config.path()), 0o600);
         assert_eq!(mode(config.path().parent().unwrap()), 0o700);

@@ -13,7 +13,7 @@ use uspark_shared::path::FilePath;
 use super::message::{Reason, Reply, ReportView, Request, StatusView};
 use super::socket;
 use crate::disk::state::is_locked;
-use crate::engine::MassDelete;
+use crate::engine::Meant;
 
 /// Longest answer: a report that names every path of a large project.
 const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct ControlClient {
     stream: BufReader<UnixStream>,
-    mass_delete: MassDelete,
+    meant: Meant,
 }
 
 /// Why the agent could not be asked.
@@ -56,13 +56,13 @@ impl ControlClient {
         let stream = socket::connect(root).await?;
         Ok(stream.map(|stream| Self {
             stream: BufReader::new(stream),
-            mass_delete: MassDelete::Held,
+            meant: Meant::default(),
         }))
     }
 
-    /// What becomes of too many deletions at once while this client waits for a barrier.
-    pub fn set_mass_delete(&mut self, mass_delete: MassDelete) {
-        self.mass_delete = mass_delete;
+    /// Which deletions pass while this client waits for a barrier, however many they are.
+    pub fn set_meant(&mut self, meant: Meant) {
+        self.meant = meant;
     }
 
     /// Connects to an agent that may be starting: waits while a process has the workspace's lock,
@@ -100,7 +100,7 @@ impl ControlClient {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Barrier {
             timeout_ms,
-            mass_delete: self.mass_delete,
+            meant: self.meant.clone(),
         };
         match self.ask(&request, timeout + ANSWER_TIMEOUT).await? {
             Reply::Report(report) => Ok(report),

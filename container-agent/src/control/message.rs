@@ -8,7 +8,7 @@ use uspark_shared::id::ProjectId;
 use uspark_shared::path::FilePath;
 
 use crate::config::ServerUrl;
-use crate::engine::{LinkState, MassDelete, Pending, Report, Skipped, Status};
+use crate::engine::{LinkState, Meant, Pending, Report, Skipped, Status};
 
 /// What a command asks the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ pub enum Request {
     Barrier {
         /// Longest wait, in milliseconds.
         timeout_ms: u64,
-        /// Whether deletions pass that would be held for being too many, and which.
-        #[serde(default)]
-        mass_delete: MassDelete,
+        /// Deletions that pass, though they would be held for being too many.
+        #[serde(flatten)]
+        meant: Meant,
     },
     /// Answered with [`Reply::Unknown`].
     Unknown {
@@ -84,6 +84,8 @@ pub struct ReportView {
     pub pending: Vec<Reason>,
     /// How many of those are deletions that are held, because they are too many at once.
     pub held: u64,
+    /// How many of those were deleted in the project, so that the files are still here on disk.
+    pub held_here: u64,
     /// What a `pull` found changed here, and leaves to a `push`.
     pub not_pushed: Vec<Reason>,
     /// What a `push` found changed on the server, and leaves to a `pull`.
@@ -211,6 +213,7 @@ impl From<Report> for ReportView {
             skipped: report.skipped.into_iter().map(Reason::from).collect(),
             pending: reasons(report.pending),
             held: report.held,
+            held_here: report.held_here,
             not_pushed: reasons(report.not_pushed),
             not_pulled: reasons(report.not_pulled),
         }
@@ -240,6 +243,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::MassDelete;
 
     #[test]
     fn the_lines_have_the_form_that_is_documented() {
@@ -248,9 +252,12 @@ mod tests {
             (
                 Request::Barrier {
                     timeout_ms: 5,
-                    mass_delete: MassDelete::PassesHere,
+                    meant: Meant {
+                        mass_delete: MassDelete::PassesHere,
+                        paths: vec!["a".parse().unwrap()],
+                    },
                 },
-                json!({"ask": "barrier", "timeoutMs": 5, "massDelete": "passesHere"}),
+                json!({"ask": "barrier", "timeoutMs": 5, "massDelete": "passesHere", "paths": ["a"]}),
             ),
             (
                 Request::Unknown {
@@ -298,7 +305,8 @@ mod tests {
                 path: None,
                 why: "the server is away".into(),
             }],
-            held: 0,
+            held: 3,
+            held_here: 2,
             not_pushed: vec![crate::engine::Pending {
                 path: Some("b".parse().unwrap()),
                 why: "changed here".into(),
@@ -312,7 +320,7 @@ mod tests {
                 "conflicts": [{"path": "a", "kept": "a.conflict-x-1"}],
                 "skipped": [{"path": "pipe", "why": "is a pipe"}],
                 "pending": [{"path": null, "why": "the server is away"}],
-                "held": 0,
+                "held": 3, "heldHere": 2,
                 "notPushed": [{"path": "b", "why": "changed here"}], "notPulled": [],
             })
         );

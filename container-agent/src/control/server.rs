@@ -102,12 +102,9 @@ async fn serve_peer(mut peer: UnixStream, agent: impl Agent) -> io::Result<()> {
     while let Some(line) = socket::read_line(&mut reader, MAX_REQUEST_BYTES).await? {
         let reply = match serde_json::from_slice(&line) {
             Ok(Request::Status) => Reply::Status(agent.status().await.into()),
-            Ok(Request::Barrier {
-                timeout_ms,
-                mass_delete,
-            }) => {
+            Ok(Request::Barrier { timeout_ms, meant }) => {
                 let timeout = Duration::from_millis(timeout_ms);
-                Reply::Report(agent.barrier(timeout, mass_delete).await)
+                Reply::Report(agent.barrier(timeout, meant).await)
             }
             Ok(Request::Unknown { paths }) => Reply::Unknown(agent.unknown(paths).await),
             Ok(Request::ToolStarted(call)) => {

@@ -14,6 +14,7 @@ use super::*;
 use crate::config::ServerUrl;
 use crate::disk::Root;
 use crate::disk::state::StateDir;
+use crate::engine::MassDelete;
 
 /// A barrier of this length is never answered.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -43,9 +44,10 @@ impl Agent for Fake {
         }
     }
 
-    async fn barrier(&self, timeout: Duration, mass_delete: MassDelete) -> ReportView {
+    async fn barrier(&self, timeout: Duration, meant: Meant) -> ReportView {
+        let Meant { mass_delete, paths } = meant;
         self.told
-            .send(format!("barrier {timeout:?} {mass_delete:?}"))
+            .send(format!("barrier {timeout:?} {mass_delete:?} {paths:?}"))
             .unwrap();
         if timeout >= FOR_EVER {
             std::future::pending::<()>().await;
@@ -132,10 +134,13 @@ async fn questions_are_answered_on_one_connection() {
         client.barrier(Duration::from_secs(9)).await.unwrap(),
         report
     );
-    assert_eq!(setup.told().await, "barrier 9s Held");
-    client.set_mass_delete(MassDelete::Passes);
+    assert_eq!(setup.told().await, "barrier 9s Held []");
+    client.set_meant(Meant {
+        mass_delete: MassDelete::Passes,
+        paths: vec!["a".parse().unwrap()],
+    });
     client.barrier(Duration::from_secs(9)).await.unwrap();
-    assert_eq!(setup.told().await, "barrier 9s Passes");
+    assert_eq!(setup.told().await, r#"barrier 9s Passes [FilePath("a")]"#);
     let unknown = client.unknown(vec!["a".parse().unwrap()]).await.unwrap();
     assert_eq!(unknown[0].path.as_deref(), Some("a"));
     assert_eq!(client.status().await.unwrap().unacknowledged, 3);

@@ -7,8 +7,9 @@
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uspark_shared::path::FilePath;
 
-use super::config::{Direction, MassDelete};
+use super::config::{Direction, Meant};
 use super::guard::Side;
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
@@ -18,7 +19,7 @@ use crate::watch::{Watcher, watches_allowed};
 pub(super) struct Barrier {
     deadline: Instant,
     reply: oneshot::Sender<Report>,
-    mass_delete: MassDelete,
+    meant: Meant,
     step: Step,
 }
 
@@ -52,9 +53,9 @@ impl Barrier {
         self.deadline
     }
 
-    /// Whether whoever waits wants every deletion of this side to pass.
-    pub fn frees(&self, side: Side) -> bool {
-        side.passes(self.mass_delete)
+    /// Whether whoever waits wants the deletion of this path, gone from this side, to pass.
+    pub fn frees(&self, side: Side, path: &FilePath) -> bool {
+        side.passes(self.meant.mass_delete) && self.meant.covers(path)
     }
 
     /// Ends it.
@@ -76,17 +77,17 @@ impl Engine {
     pub(super) fn begin_barrier(
         &mut self,
         deadline: Instant,
-        mass_delete: MassDelete,
+        meant: Meant,
         reply: oneshot::Sender<Report>,
     ) {
-        self.pass_all(mass_delete);
+        self.pass_meant(&meant);
         self.works.retry_failed(Instant::now());
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
             deadline,
             reply,
-            mass_delete,
+            meant,
             step: Step::Sight(cookie, answer),
         });
     }
@@ -230,13 +231,15 @@ impl Engine {
             .refused
             .iter()
             .map(|(key, why)| (key.clone(), why));
+        let held_here = self.held(Side::Project);
         Report {
             sent: self.sent,
             received: self.received_paths,
             conflicts: self.conflicts.clone(),
             skipped: by_path.chain(unseen).chain(refused).map(skipped).collect(),
             pending,
-            held: self.held() as u64,
+            held: held_here + self.held(Side::Workspace),
+            held_here,
             not_pushed: self.not_pushed(),
             not_pulled: self.not_pulled(),
         }

@@ -37,6 +37,31 @@ pub enum MassDelete {
     PassesThere,
 }
 
+/// Deletions that somebody said are meant, however many they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meant {
+    /// Of which sides.
+    #[serde(default)]
+    pub mass_delete: MassDelete,
+    /// At or below which paths; everywhere when empty.
+    #[serde(default)]
+    pub paths: Vec<FilePath>,
+}
+
+impl Meant {
+    /// Whether the deletion of a path is meant, if those of its side are.
+    pub(super) fn covers(&self, path: &FilePath) -> bool {
+        covers(&self.paths, path)
+    }
+}
+
+/// Whether a path is at or below one of these. None stands for all.
+pub(super) fn covers(paths: &[FilePath], path: &FilePath) -> bool {
+    let covers = |named: &FilePath| path == named || path.is_below(named);
+    paths.is_empty() || paths.iter().any(covers)
+}
+
 /// Everything a session needs to know.
 #[derive(Debug, Clone)]
 pub struct SyncConfig {

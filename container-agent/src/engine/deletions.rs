@@ -11,7 +11,7 @@ use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
 use super::barrier::Barrier;
-use super::config::MassDelete;
+use super::config::Meant;
 use super::guard::{Deletion, LEAST, Side, Tally, Verdict};
 use super::run::{Again, Engine};
 
@@ -20,7 +20,7 @@ impl Engine {
     /// or is held. `before`: how far it had come when it was planned last.
     pub(super) fn may_delete(&mut self, path: &FilePath, side: Side, before: Deletion) -> bool {
         let now = Instant::now();
-        let free = before == Deletion::Passes || self.deletes_freely(side);
+        let free = before == Deletion::Passes || self.deletes_freely(side, path);
         let held = self.guard.is_held(side);
         let Some(work) = self.works.get_mut(path) else {
             return false;
@@ -29,7 +29,7 @@ impl Engine {
         if free || by_call {
             work.deletion = Deletion::Passes;
             if by_call {
-                self.tell_of_call(now);
+                self.tell_of_call(path, now);
             }
             return true;
         }
@@ -52,8 +52,8 @@ impl Engine {
     }
 
     /// Nobody is to be asked: the session was begun so, or somebody waits for all deletions.
-    fn deletes_freely(&self, side: Side) -> bool {
-        let frees = |barrier: &Barrier| barrier.frees(side);
+    fn deletes_freely(&self, side: Side, path: &FilePath) -> bool {
+        let frees = |barrier: &Barrier| barrier.frees(side, path);
         side.passes(self.config.mass_delete) || self.barriers.iter().any(frees)
     }
 
@@ -63,15 +63,14 @@ impl Engine {
             if !self.may_plan() || !self.guard.is_due(side, now) {
                 continue;
             }
-            let (held, tally) = (self.guard.is_held(side), self.tally(side));
-            // Few are never held: where their bytes are need not be asked.
-            let moved = match tally.waiting < LEAST {
-                true => 0,
-                false => self.moved(side),
-            };
-            let verdict = self.guard.judge(side, tally, now, moved);
+            let (held, lost) = (self.guard.is_held(side), self.lost(side));
+            let tally = self.tally(side, lost.len());
+            let verdict = self.guard.judge(side, tally, now);
             match verdict {
-                Verdict::Pass => self.pass(side),
+                Verdict::Pass => {
+                    self.pass(self.waiting(side));
+                    self.guard.passed(side, lost, now);
+                }
                 Verdict::Hold => self.hold(side, held, tally),
                 Verdict::Wait | Verdict::Nothing => {}
             }
@@ -81,32 +80,40 @@ impl Engine {
         }
     }
 
-    /// Lets pass what is held, of the sides of which somebody said that it is meant.
-    pub(super) fn pass_all(&mut self, mass_delete: MassDelete) {
+    /// Lets pass what is held, as far as somebody said that it is meant.
+    pub(super) fn pass_meant(&mut self, meant: &Meant) {
         for side in [Side::Workspace, Side::Project] {
-            if !side.passes(mass_delete) {
+            if !side.passes(meant.mass_delete) {
                 continue;
             }
-            if self.guard.is_held(side) {
-                self.note("the deletions that were held pass".into());
+            let waiting = self.waiting(side);
+            let covered = waiting.iter().filter(|path| meant.covers(path));
+            let covered: Vec<FilePath> = covered.cloned().collect();
+            if self.guard.is_held(side) && !covered.is_empty() {
+                let held = waiting.len() - covered.len();
+                self.note(match held {
+                    0 => "the deletions that were held pass".into(),
+                    _ => format!("of the deletions that were held {} pass", covered.len()),
+                });
             }
-            self.guard.end(side);
-            self.pass(side);
+            match waiting.len() == covered.len() {
+                true => self.guard.end(side),
+                false => self.guard.let_pass(side, covered.len()),
+            }
+            self.pass(covered);
         }
     }
 
-    /// How many deletions are held.
-    pub(super) fn held(&self) -> usize {
-        let is_held = |side| self.guard.is_held(side);
-        let works = self.works.iter().filter(|(_, work)| match work.deletion {
-            Deletion::Waits(side) => is_held(side),
-            _ => false,
-        });
-        works.count()
+    /// How many deletions of files that are gone from this side are held.
+    pub(super) fn held(&self, side: Side) -> u64 {
+        match self.guard.is_held(side) {
+            true => self.waiting(side).len() as u64,
+            false => 0,
+        }
     }
 
-    fn pass(&mut self, side: Side) {
-        for path in self.waiting(side) {
+    fn pass(&mut self, paths: Vec<FilePath>) {
+        for path in paths {
             let Some(work) = self.works.get_mut(&path) else {
                 continue;
             };
@@ -151,9 +158,10 @@ impl Engine {
         waits.map(|(path, _)| path.clone()).collect()
     }
 
-    fn tally(&self, side: Side) -> Tally {
+    fn tally(&self, side: Side, lost: usize) -> Tally {
         let mut tally = Tally {
             files: self.agreed.len(),
+            lost,
             ..Tally::default()
         };
         for (path, work) in self.works.iter() {
@@ -172,16 +180,18 @@ impl Engine {
         tally
     }
 
-    /// How many of the files that wait to be deleted are at another path now: what was moved is not
-    /// lost.
-    fn moved(&self, side: Side) -> usize {
-        let waiting: HashSet<FilePath> = self.waiting(side).into_iter().collect();
+    /// The files that wait to be deleted, but for those that are at another path now: what was moved
+    /// is not lost.
+    fn lost(&self, side: Side) -> Vec<FilePath> {
+        let mut waiting = self.waiting(side);
+        // Few are never held: where their bytes are need not be asked.
+        if waiting.len() < LEAST {
+            return waiting;
+        }
         let elsewhere: HashSet<BlobHash> = match side {
             Side::Workspace => {
-                let there = self
-                    .agreed
-                    .iter()
-                    .filter(|(path, _)| !waiting.contains(*path));
+                let waits: HashSet<&FilePath> = waiting.iter().collect();
+                let there = self.agreed.iter().filter(|(path, _)| !waits.contains(path));
                 there.filter_map(|(_, base)| base.hash).collect()
             }
             Side::Project => {
@@ -192,17 +202,17 @@ impl Engine {
                 self.project.entries.values().filter_map(hash).collect()
             }
         };
-        let base = |path: &FilePath| self.agreed.get(path).and_then(|base| base.hash);
-        let moved = waiting
-            .iter()
-            .filter_map(base)
-            .filter(|hash| elsewhere.contains(hash));
-        moved.count()
+        let is_elsewhere = |path: &FilePath| {
+            let hash = self.agreed.get(path).and_then(|base| base.hash);
+            hash.is_some_and(|hash| elsewhere.contains(&hash))
+        };
+        waiting.retain(|path| !is_elsewhere(path));
+        waiting
     }
 
     /// A tool call deletes a file: that is meant, and said if it is one of many.
-    fn tell_of_call(&mut self, now: Instant) {
-        if self.guard.called(self.agreed.len(), now) {
+    fn tell_of_call(&mut self, path: &FilePath, now: Instant) {
+        if self.guard.called(path, self.agreed.len(), now) {
             self.note("a tool call deletes more than half of all files; that is passed on".into());
         }
     }

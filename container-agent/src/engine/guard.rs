@@ -10,10 +10,11 @@
 //! Owns [`Guard`], which judges by counts alone; [`super::deletions`] counts, and carries the verdicts
 //! out. Both directions are judged alike and apart.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use uspark_shared::path::FilePath;
 
 use super::config::MassDelete;
 
@@ -73,6 +74,8 @@ pub(super) enum Deletion {
 pub(super) struct Tally {
     /// Deletions that wait or are held.
     pub waiting: usize,
+    /// How many of them are lost, not only elsewhere now.
+    pub lost: usize,
     /// Files that may have changed and were not looked at yet.
     pub unseen: usize,
     /// Anything, new files too, was not looked at yet.
@@ -112,6 +115,8 @@ struct Burst {
     changed: Option<Instant>,
     /// Those that wait are held.
     held: bool,
+    /// How many of those that were held somebody let pass: the others are not fewer for it.
+    let_pass: usize,
     /// When they are counted next.
     due: Option<Instant>,
     passed: Lately,
@@ -121,9 +126,9 @@ struct Burst {
     called_told: bool,
 }
 
-/// How many deletions passed lately.
+/// The files whose deletion passed lately, and when.
 #[derive(Debug, Default)]
-struct Lately(VecDeque<(Instant, usize)>);
+struct Lately(HashMap<FilePath, Instant>);
 
 impl Guard {
     /// When there is something to judge.
@@ -157,9 +162,22 @@ impl Guard {
         self.of(side).due.is_some_and(|due| due <= now)
     }
 
-    /// Decides about those that wait. `moved`: how many of them are only elsewhere now.
-    pub fn judge(&mut self, side: Side, tally: Tally, now: Instant, moved: usize) -> Verdict {
-        self.of(side).judge(tally, now, moved)
+    /// Decides about those that wait.
+    pub fn judge(&mut self, side: Side, tally: Tally, now: Instant) -> Verdict {
+        self.of(side).judge(tally, now)
+    }
+
+    /// These pass now, and are lost.
+    pub fn passed(&mut self, side: Side, lost: impl IntoIterator<Item = FilePath>, now: Instant) {
+        self.of(side).passed.add(lost, now);
+    }
+
+    /// Both sides have a file again: it no longer counts as one that went.
+    pub fn is_back(&mut self, path: &FilePath) {
+        for burst in [&mut self.workspace, &mut self.project] {
+            burst.passed.0.remove(path);
+            burst.called.0.remove(path);
+        }
     }
 
     /// How many files there were when the deletions of this side began, if any wait.
@@ -167,16 +185,21 @@ impl Guard {
         self.of(side).began.map_or(0, |(_, files)| files)
     }
 
+    /// Somebody let so many of those that are held pass; others are held on.
+    pub fn let_pass(&mut self, side: Side, many: usize) {
+        self.of(side).let_pass += many;
+    }
+
     /// Somebody decided: nothing of this side waits any more.
     pub fn end(&mut self, side: Side) {
         self.of(side).end();
     }
 
-    /// A tool call made a deletion, of so many files that are left. Gives whether it is to be told:
-    /// once, when they have become too many.
-    pub fn called(&mut self, files: usize, now: Instant) -> bool {
+    /// A tool call deletes one of so many files. Gives whether it is to be told: once, when they
+    /// have become too many.
+    pub fn called(&mut self, path: &FilePath, files: usize, now: Instant) -> bool {
         let burst = &mut self.workspace;
-        burst.called.add(now, 1);
+        burst.called.add([path.clone()], now);
         let called = burst.called.count(now);
         let told = std::mem::replace(&mut burst.called_told, is_mass(called, files + called - 1));
         burst.called_told && !told
@@ -191,7 +214,7 @@ impl Guard {
 }
 
 impl Burst {
-    fn judge(&mut self, tally: Tally, now: Instant, moved: usize) -> Verdict {
+    fn judge(&mut self, tally: Tally, now: Instant) -> Verdict {
         if self.waiting != tally.waiting {
             self.waiting = tally.waiting;
             self.changed = Some(now);
@@ -206,8 +229,8 @@ impl Burst {
         let rested =
             quiet >= LONG_QUIET || quiet >= QUIET && !tally.stirring || now >= since + PATIENCE;
         let is_mass = |deletions| is_mass(deletions, files);
-        let lost = tally.waiting.saturating_sub(moved);
-        let (all, worst) = (lost + passed, lost + passed + tally.unseen);
+        let all = tally.lost + passed + self.let_pass;
+        let worst = all + tally.unseen;
         let (verdict, next) = if is_mass(all) && (self.held || rested) {
             (Verdict::Hold, RECENT)
         } else if self.held && (quiet < RECENT || is_mass(worst)) {
@@ -219,7 +242,6 @@ impl Burst {
         };
         if verdict == Verdict::Pass {
             self.end();
-            self.passed.add(now, lost);
         } else {
             self.held = verdict == Verdict::Hold;
             self.due = Some(now + next);
@@ -232,6 +254,7 @@ impl Burst {
         self.waiting = 0;
         self.began = None;
         self.held = false;
+        self.let_pass = 0;
         self.due = None;
     }
 }
@@ -247,15 +270,13 @@ fn is_mass(deletions: usize, files: usize) -> bool {
 }
 
 impl Lately {
-    fn add(&mut self, now: Instant, many: usize) {
-        self.0.push_back((now, many));
+    fn add(&mut self, lost: impl IntoIterator<Item = FilePath>, now: Instant) {
+        self.0.extend(lost.into_iter().map(|path| (path, now)));
     }
 
     fn count(&mut self, now: Instant) -> usize {
-        while self.0.front().is_some_and(|(at, _)| *at + RECENT <= now) {
-            self.0.pop_front();
-        }
-        self.0.iter().map(|(_, many)| many).sum()
+        self.0.retain(|_, at| now < *at + RECENT);
+        self.0.len()
     }
 }
 

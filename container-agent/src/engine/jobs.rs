@@ -82,8 +82,11 @@ pub(super) enum DiskJob {
     },
     /// Make a directory.
     MakeDir(FilePath),
-    /// Remove a directory, if it is empty.
-    RemoveDir(FilePath),
+    /// Remove a directory, if it is empty, and with it those above that then are.
+    RemoveDir {
+        path: FilePath,
+        prune: Vec<FilePath>,
+    },
     /// Keep the text at a path as its document's first content.
     KeepBase { path: FilePath, hash: BlobHash },
     /// Remove what a killed session had not even finished writing.
@@ -350,8 +353,11 @@ impl DiskJob {
                 let result = root.make_dir(&path);
                 Done::DirMade(path, result)
             }
-            Self::RemoveDir(path) => {
+            Self::RemoveDir { path, prune } => {
                 let result = root.remove_dir(&path);
+                if matches!(result, Ok(true)) {
+                    remove_empty(root, &prune);
+                }
                 Done::DirRemoved(path, result)
             }
             Self::KeepBase { path, hash } => {
@@ -365,11 +371,7 @@ impl DiskJob {
                     Some(Ok(Some(kept))) => return Done::Kept(path, kept, Ok(true)),
                     Some(Err(error)) => return Done::Kept(path.clone(), path, Err(error)),
                 }
-                for directory in prune {
-                    if !matches!(root.remove_dir(&directory), Ok(true)) {
-                        break;
-                    }
-                }
+                remove_empty(root, &prune);
                 Done::Discarded(path)
             }
             Self::KeepAs { path, temp, kept } => {
@@ -396,6 +398,15 @@ impl Transfer {
                 let result = download(tools, hash, size).await;
                 Done::Fetched(path, hash, result)
             }
+        }
+    }
+}
+
+/// Removes these directories, each in the next, up to the first that is not empty.
+fn remove_empty(root: &Root, directories: &[FilePath]) {
+    for directory in directories {
+        if !matches!(root.remove_dir(directory), Ok(true)) {
+            break;
         }
     }
 }

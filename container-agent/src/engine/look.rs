@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use uspark_shared::path::FilePath;
 use uspark_shared::schema::Entry;
 
+use super::config::covers;
 use super::jobs::{DiskJob, Look, Looked};
 use super::plan::{Disk, entry_mode};
 use super::run::{Again, Engine};
@@ -114,8 +115,7 @@ impl Engine {
 
     /// Whether the session is about this path.
     pub(super) fn covers(&self, path: &FilePath) -> bool {
-        let paths = &self.config.paths;
-        paths.is_empty() || paths.iter().any(|p| p == path || path.is_below(p))
+        covers(&self.config.paths, path)
     }
 
     /// Sends somebody to look.

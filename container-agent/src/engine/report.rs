@@ -46,6 +46,8 @@ pub struct Report {
     pub pending: Vec<Pending>,
     /// How many of those are deletions that are held, because they are too many at once.
     pub held: u64,
+    /// How many of those were deleted in the project, so that the files are still here on disk.
+    pub held_here: u64,
     /// What the workspace has changed and a pull does not send.
     pub not_pushed: Vec<Pending>,
     /// What the project has changed and a push does not bring.

@@ -19,7 +19,7 @@ use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
 use super::barrier::{Barrier, Cookie};
-use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, Meant, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::guard::{Deletion, Guard};
 use super::jobs::{Done, Jobs};
 use super::project::Project;
@@ -68,7 +68,7 @@ pub(super) enum Command {
     /// A tool call ended.
     ToolFinished(String),
     /// Say when all is equal, or what is not at the deadline.
-    Barrier(Instant, MassDelete, tokio::sync::oneshot::Sender<Report>),
+    Barrier(Instant, Meant, tokio::sync::oneshot::Sender<Report>),
     /// Say how things are.
     Status(tokio::sync::oneshot::Sender<Status>),
     /// Say which of these paths name nothing that is synced, and why.
@@ -278,8 +278,8 @@ impl Engine {
                     call.paths.iter().for_each(|path| self.tool_released(path));
                 }
             }
-            Command::Barrier(deadline, mass_delete, reply) => {
-                self.begin_barrier(deadline, mass_delete, reply);
+            Command::Barrier(deadline, meant, reply) => {
+                self.begin_barrier(deadline, meant, reply);
             }
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
@@ -499,7 +499,7 @@ impl Engine {
         if !std::mem::replace(&mut self.root_lost, true) {
             self.note(
                 "the workspace is gone: nothing is deleted for it, and the sync goes on once the \
-                 same directory is back"
+                 same directory is back. hint: for a new one in its place, stop this and begin again"
                     .into(),
             );
         }
@@ -515,7 +515,7 @@ impl Engine {
         let cookie = format!("{}-{}", self.client.get(), self.cookies);
         watcher.expect(&cookie);
         if let Err(error) = self.state.touch_cookie(&cookie) {
-            tracing::warn!("everything is listed instead: {error}");
+            tracing::debug!("everything is listed instead: {error}");
             watcher.relist();
         }
         Some(cookie)

@@ -13,7 +13,7 @@ use uspark_shared::replica::ClientId;
 use uspark_shared::schema::Entry;
 
 use super::agreed::Agreed;
-use super::config::{Direction, MassDelete, Progress, ProgressSink, SyncConfig, ToolCall};
+use super::config::{Direction, Meant, Progress, ProgressSink, SyncConfig, ToolCall};
 use super::guard::Guard;
 use super::jobs::{self, Jobs};
 use super::project::Project;
@@ -290,18 +290,14 @@ impl SessionHandle {
     /// Waits until everything done before this call is equal on both sides, at most until
     /// `deadline`, and says what is not.
     pub async fn barrier(&self, deadline: std::time::Instant) -> Report {
-        self.barrier_with(deadline, MassDelete::Held).await
+        self.barrier_with(deadline, Meant::default()).await
     }
 
     /// [`Self::barrier`]; while it waits, deletions may be let pass that would be held.
-    pub async fn barrier_with(
-        &self,
-        deadline: std::time::Instant,
-        mass_delete: MassDelete,
-    ) -> Report {
+    pub async fn barrier_with(&self, deadline: std::time::Instant, meant: Meant) -> Report {
         let deadline = Instant::from_std(deadline);
         let (reply, report) = oneshot::channel();
-        let command = Command::Barrier(deadline, mass_delete, reply);
+        let command = Command::Barrier(deadline, meant, reply);
         let asked = self.commands.send(command).await;
         match (asked, report.await) {
             (Ok(()), Ok(report)) => report,

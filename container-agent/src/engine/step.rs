@@ -451,6 +451,7 @@ impl Engine {
 
     /// Remembers what a path is agreed to be.
     pub(super) fn agree(&mut self, path: &FilePath, base: Base) {
+        self.guard.is_back(path);
         self.records.push(Record::Base(path.clone(), base.clone()));
         self.agreed.set(path, base);
     }

@@ -525,7 +525,10 @@ impl Engine {
             (Disk::File { hash, .. }, Some(print), _) => Expected::File(print, hash),
             (Disk::Link(target), Some(print), _) => Expected::Link(print, target),
             (Disk::Dir { .. }, _, _) => {
-                self.jobs.disk(DiskJob::RemoveDir(path.clone()));
+                self.jobs.disk(DiskJob::RemoveDir {
+                    path: path.clone(),
+                    prune: self.unused_above(path),
+                });
                 return self.busy(path);
             }
             _ => return self.look_again(path),

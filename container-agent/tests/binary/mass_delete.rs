@@ -12,11 +12,22 @@ async fn status_names_what_is_held_and_how_to_let_it_pass() {
     sandbox.agent.set_held(&HELD);
     let status = sandbox.uspark(&["status"]).await;
     for line in [
-        "held       2 deletions; `uspark push --allow-mass-delete`",
+        "held       2 deletions; if that is meant: `uspark push --allow-mass-delete`",
         "left       src/a.js: the test says so",
         "left       src/b.js",
     ] {
         assert!(status.text().contains(line), "{}", status.text());
+    }
+    for (here, hint) in [
+        (
+            1,
+            "push --allow-mass-delete` and `uspark pull --allow-mass-delete`",
+        ),
+        (2, "meant: `uspark pull --allow-mass-delete`"),
+    ] {
+        sandbox.agent.set_held_here(here);
+        let status = sandbox.uspark(&["status"]).await;
+        assert!(status.text().contains(hint), "{}", status.text());
     }
     let json = sandbox.uspark(&["status", "--json"]).await.json();
     assert_eq!(json["agent"]["report"]["held"], 2);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use container_agent::control::message::{LinkView, Reason};
 use container_agent::control::{Agent, ControlServer, ReportView, StatusView, ToolStart};
 use container_agent::disk::observe::UNREADABLE;
-use container_agent::engine::MassDelete;
+use container_agent::engine::{MassDelete, Meant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -202,6 +202,11 @@ impl FakeAgent {
         self.report.lock().unwrap().held = held.len() as u64;
     }
 
+    /// So many of them were deleted in the project.
+    pub fn set_held_here(&self, held: u64) {
+        self.report.lock().unwrap().held_here = held;
+    }
+
     fn note(&self, what: String) {
         self.told.lock().unwrap().push(what);
     }
@@ -225,8 +230,8 @@ impl Agent for FakeAgent {
         }
     }
 
-    async fn barrier(&self, _: Duration, mass_delete: MassDelete) -> ReportView {
-        self.note(match mass_delete {
+    async fn barrier(&self, _: Duration, meant: Meant) -> ReportView {
+        self.note(match meant.mass_delete {
             MassDelete::Held => "barrier".into(),
             passes => format!("barrier, deletions: {passes:?}"),
         });

@@ -26,6 +26,24 @@ pub trait LargeBlobs: Send + Sync + 'static {
 
     /// The size of a blob that is there.
     fn has(&self, hash: &BlobHash) -> BoxFuture<'_, Result<Option<u64>, StoreError>>;
+
+    /// Begins to remove some of the blobs whose hash begins with this byte. `None` if one of them is held,
+    /// or somebody outside copies or verifies what is there.
+    fn clear(&self, first: u8) -> BoxFuture<'_, Result<Option<Box<dyn Clearing>>, StoreError>>;
+}
+
+/// Keeps what was kept from being removed, while nobody may know yet that it is named.
+pub type Hold = Box<dyn Send + Sync>;
+
+/// Blobs among which some are to be removed. While it lives none of them can be kept anew.
+pub trait Clearing: Send + Sync {
+    /// Which there are.
+    fn blobs(&self) -> &[BlobHash];
+
+    /// Removes some of them, and says how many. Once begun it goes on though nobody waits for it; a crash
+    /// may leave some there.
+    fn remove(self: Box<Self>, blobs: Vec<BlobHash>)
+    -> BoxFuture<'static, Result<u64, StoreError>>;
 }
 
 /// A large blob on its way in. Dropped before it is kept, it leaves nothing.
@@ -33,7 +51,7 @@ pub trait Receiving: Send {
     /// Takes the next bytes.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Makes all that was written durable under `hash`. Over the same blob, it replaces it by
-    /// the same bytes.
-    fn keep(self: Box<Self>, hash: BlobHash) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// Makes all that was written durable under `hash`, and holds it there. Over the same blob, it
+    /// replaces it by the same bytes.
+    fn keep(self: Box<Self>, hash: BlobHash) -> BoxFuture<'static, Result<Hold, StoreError>>;
 }

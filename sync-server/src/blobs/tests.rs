@@ -52,7 +52,7 @@ async fn fixture_with(max_bytes: u64) -> Fixture {
     }
     let large = Arc::new(BlobFiles::open(&data).unwrap());
     let limits = BlobLimits { max_bytes };
-    let blobs = Blobs::new(Arc::new(store.clone()), committer, large, limits);
+    let blobs = Blobs::new(Arc::new(store.clone()), committer, large, limits, || 1000);
     Fixture { temp, store, blobs }
 }
 
@@ -266,27 +266,6 @@ async fn nothing_is_answered_before_the_grant_is_durable() {
 }
 
 #[tokio::test]
-async fn prepared_bytes_are_granted_by_the_callers_own_group() {
-    let fixture = fixture().await;
-    for content in [bytes(10), bytes(100_000)] {
-        let (hash, grant) = fixture
-            .blobs
-            .prepare(&project("p"), content.clone())
-            .await
-            .unwrap();
-        assert!(!fixture.blobs.has(Some(&project("p")), &hash).await.unwrap());
-        fixture.blobs.committer.commit(vec![grant]).await.unwrap();
-        let blob = fixture
-            .blobs
-            .open(Some(&project("p")), &hash)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(blob.read_all().await.unwrap(), content);
-    }
-}
-
-#[tokio::test]
 async fn bytes_that_are_gone_are_told_and_can_be_given_back() {
     let fixture = fixture().await;
     let (p, content) = (project("p"), bytes(300_000));
@@ -357,6 +336,10 @@ impl LargeBlobs for SmallDisk {
         let fits = size <= self.room as u64;
         Box::pin(future::ready(fits.then_some(()).ok_or_else(full)))
     }
+
+    fn clear(&self, _: u8) -> BoxFuture<'_, Result<Option<Box<dyn Clearing>>, StoreError>> {
+        Box::pin(future::ready(Ok(None)))
+    }
 }
 
 impl Receiving for SmallDisk {
@@ -366,9 +349,11 @@ impl Receiving for SmallDisk {
         Box::pin(future::ready(fits.map(drop).ok_or_else(full)))
     }
 
-    fn keep(self: Box<Self>, _: BlobHash) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn keep(self: Box<Self>, _: BlobHash) -> BoxFuture<'static, Result<Hold, StoreError>> {
         // Filled to the last byte, there is none left for the name.
-        let kept = (self.room > 0).then_some(()).ok_or_else(full);
+        let kept = (self.room > 0)
+            .then_some(Box::new(()) as _)
+            .ok_or_else(full);
         Box::pin(future::ready(kept))
     }
 }
@@ -413,10 +398,6 @@ async fn blobs_are_in_trouble_until_what_was_refused_would_fit() {
     assert_eq!(on(0).check().await, Err(full()));
     fixture.blobs.put(&p, bytes(1001)).await.unwrap();
     assert_eq!(on(0).check().await, Ok(()), "a larger one was kept");
-
-    // And for those that others commit.
-    on(150_000).prepare(&p, bytes(150_000)).await.unwrap_err();
-    assert_eq!(on(0).check().await, Err(full()));
 }
 
 #[tokio::test]
@@ -429,4 +410,44 @@ async fn room_on_a_disk_is_tried_and_given_back() {
     assert!(error.to_string().contains("incoming"), "{error}");
     let incoming = fs::read_dir(fixture.temp.path().join("blobs/incoming"));
     assert_eq!(incoming.unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_not_removed_before_its_row_is_there() {
+    let fixture = fixture().await;
+    let (blobs, p, content) = (fixture.blobs.clone(), project("p"), bytes(100_000));
+    fixture.store.hold();
+    let uploading = tokio::spawn({
+        let (blobs, content) = (blobs.clone(), content.clone());
+        async move { blobs.put(&project("p"), content).await }
+    });
+    tokio::task::block_in_place(|| fixture.store.wait_until_held());
+    assert_eq!(files(&fixture).len(), 1);
+    // Nor when nobody waits for the upload any more.
+    uploading.abort();
+    assert!(uploading.await.unwrap_err().is_cancelled());
+    assert_eq!(blobs.sweep().await, Ok((0, false)));
+    fixture.store.release();
+    blobs.committer.commit(Vec::new()).await.unwrap();
+    let blob = blobs.open(Some(&p), &BlobHash::of(&content)).await.unwrap();
+    assert_eq!(blob.unwrap().read_all().await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn while_files_are_copied_none_is_removed() {
+    let fixture = fixture().await;
+    fixture.store.fail_after(0, full());
+    fixture
+        .blobs
+        .put(&project("p"), bytes(100_000))
+        .await
+        .unwrap_err();
+    fixture.store.heal();
+    let copying = fs::File::open(fixture.temp.path().join("blobs")).unwrap();
+    copying.lock_shared().unwrap();
+    assert_eq!(fixture.blobs.sweep().await, Ok((0, false)));
+    assert_eq!(files(&fixture).len(), 1);
+    drop(copying);
+    assert_eq!(fixture.blobs.sweep().await, Ok((1, true)));
+    assert_eq!(files(&fixture).len(), 0);
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uspark_shared::id::{BlobHash, ProjectId};
 
-use super::{BlobBody, BlobError, Blobs, INLINE_BYTES, Progress, Receiving, StoredBlob, Write};
+use super::{BlobBody, BlobError, Blobs, INLINE_BYTES, Progress, Receiving, StoreError, Write};
 
 /// A blob that is being received: hashed as it comes, in memory until it outgrows
 /// [`INLINE_BYTES`], and kept by nobody until it is finished.
@@ -92,15 +92,23 @@ impl Upload {
                 received: hash,
             });
         }
-        if is_kept(&self.blobs, &self.project, &hash).await? {
+        // Not a borrow of `self`: a part of an upload may be `Send` only.
+        let (blobs, project) = (self.blobs.clone(), self.project.clone());
+        if blobs.renew(&project, &hash).await? {
             return Ok(Stored {
                 hash,
                 size,
                 created: false,
             });
         }
-        let blobs = self.blobs.clone();
-        let result = self.keep().await;
+        // Whoever waits for it may go away: a file stays held until it is known to be named.
+        let kept = tokio::spawn(self.keep(hash)).await;
+        let result = kept.unwrap_or_else(|error| {
+            Err(BlobError::Store(StoreError::Failed {
+                place: format!("blob {hash}"),
+                detail: error.to_string(),
+            }))
+        });
         blobs.note(size, Progress::Whole, &result);
         result.map(|()| Stored {
             hash,
@@ -109,44 +117,24 @@ impl Upload {
         })
     }
 
-    async fn keep(self) -> Result<(), BlobError> {
-        let committer = self.blobs.committer.clone();
-        let (_, grant) = self.prepare().await?;
-        Ok(committer.commit(vec![grant]).await?)
-    }
-
-    pub(super) async fn prepare(self) -> Result<(BlobHash, Write), BlobError> {
-        let (hash, size) = (self.hash(), self.size);
-        let body = match self.held {
-            Held::Memory(bytes) => BlobBody::Inline(bytes.into()),
+    async fn keep(self, hash: BlobHash) -> Result<(), BlobError> {
+        let (body, _held) = match self.held {
+            Held::Memory(bytes) => (BlobBody::Inline(bytes.into()), None),
             Held::Large(large) => {
-                large.keep(hash).await?;
-                BlobBody::External { size }
+                let held = large.keep(hash).await?;
+                (BlobBody::External { size: self.size }, Some(held))
             }
         };
-        Ok((
+        let grant = Write::PutBlob {
+            project: self.project,
             hash,
-            Write::PutBlob {
-                project: self.project,
-                hash,
-                body,
-            },
-        ))
+            body,
+            at: (self.blobs.clock)(),
+        };
+        Ok(self.blobs.committer.commit(vec![grant]).await?)
     }
 
     fn hash(&self) -> BlobHash {
         BlobHash::from_bytes(*self.hasher.finalize().as_bytes())
     }
-}
-
-/// Whether this project has the blob, whole. What others have makes no difference, in answer or in
-/// time.
-///
-/// Not a method: a part of an upload may be `Send` only, and then a future must not borrow it.
-async fn is_kept(blobs: &Blobs, project: &ProjectId, hash: &BlobHash) -> Result<bool, BlobError> {
-    Ok(match blobs.stored(Some(project), hash).await? {
-        None => false,
-        Some(StoredBlob::Inline(_)) => true,
-        Some(StoredBlob::External { size }) => blobs.large.has(hash).await? == Some(size),
-    })
 }

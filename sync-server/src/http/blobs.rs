@@ -76,3 +76,18 @@ pub(super) async fn read(
     let project = caller.project_or_own(from.project.as_deref(), Access::Read)?;
     send(&state, project.as_ref(), &hash, &headers, Lasts::Forever).await
 }
+
+/// `HEAD /blobs/{hash}`: who may write will not send what is there, so it stays for them to name it.
+pub(super) async fn look(
+    caller: Caller,
+    State(state): State<AppState>,
+    Asked(from): Asked<Into>,
+    Named(hash): Named<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let writable = caller.project_or_own(from.project.as_deref(), Access::Write);
+    if let (Ok(Some(project)), Ok(hash)) = (writable, hash.parse()) {
+        state.blobs.renew(&project, &hash).await?;
+    }
+    read(caller, State(state), Asked(from), Named(hash), headers).await
+}

@@ -15,7 +15,7 @@ use super::repair::Report;
 use crate::access::{Grant, TokenId};
 use crate::ack::Ack;
 use crate::refusal::Refusal;
-use crate::store::Origin;
+use crate::store::{Origin, Spent};
 use crate::subscriber::{Outbox, SeatId};
 
 /// Where an answer goes.
@@ -230,6 +230,16 @@ pub enum Command {
     },
     /// Bytes were fetched, and go into the tree.
     Merge(Merge, Ack),
+    /// Delete texts that have had no path for long enough, as far as nobody has them open. Says how many.
+    ForgetTexts { docs: Vec<DocId>, reply: Reply<u64> },
+    /// Let go of those of these blobs that nothing names. Says how many.
+    ForgetBlobs {
+        hashes: Vec<BlobHash>,
+        spent: Spent,
+        reply: Reply<u64>,
+    },
+    /// They are gone.
+    Forgotten(Vec<BlobHash>),
     /// A commit failed.
     Failed,
 }

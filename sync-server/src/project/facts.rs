@@ -17,7 +17,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 #[derive(Clone)]
 pub struct BlobFacts {
     blobs: Blobs,
-    /// Only what may be read: that never changes, and absent blobs may come.
+    /// Only what may be read: that changes only by [`BlobFacts::forget`], and absent blobs may come.
     known: Arc<Mutex<LruCache<(ProjectId, BlobHash), BlobFact>>>,
 }
 
@@ -64,6 +64,24 @@ impl BlobFacts {
                 tracing::error!(%project, %hash, %error, "a blob cannot be read");
                 None
             }
+        }
+    }
+
+    /// Forgets blobs that this project may soon read no more.
+    pub fn forget(&self, project: &ProjectId, hashes: &[BlobHash]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for hash in hashes {
+            known.pop(&(project.clone(), *hash));
+        }
+    }
+
+    /// Forgets all blobs of a project.
+    pub fn forget_project(&self, project: &ProjectId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_project = known.iter().filter(|((of, _), _)| of == project);
+        let keys: Vec<_> = of_project.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            known.pop(&key);
         }
     }
 

@@ -13,7 +13,7 @@ use uspark_shared::text::{as_grown_text, as_text, utf16_len};
 use super::command::{Attribution, PutBase};
 use super::registry::ProjectDeps;
 use crate::refusal::Refusal;
-use crate::store;
+use crate::store::{self, DAY};
 
 /// Settled versions that are compared with new bytes of unknown origin.
 const CANDIDATES: usize = 32;
@@ -120,7 +120,7 @@ impl Sources<'_> {
                     .versions(usize::MAX)
                     .await?
                     .iter()
-                    .any(|(_, known)| *known == hash);
+                    .any(|known| known.hash == hash);
                 let text = if known {
                     self.content(&hash).await?
                 } else {
@@ -131,40 +131,53 @@ impl Sources<'_> {
                 text.map(Some).ok_or_else(unknown)
             }
             PutBase::Version(version) => {
+                let cut = (self.deps.clock)().saturating_sub(self.deps.versions_kept);
                 let versions = self.versions(usize::MAX).await?;
-                match versions.iter().find(|(seq, _)| *seq <= version) {
-                    Some((_, hash)) => self.content(hash).await,
-                    None => Ok(None),
+                let base = match shown_at(&versions, version, cut) {
+                    Some(hash) => self.content(&hash).await?,
+                    None => None,
+                };
+                match base {
+                    Some(base) => Ok(Some(base)),
+                    None => self.nearest(new, now).await,
                 }
             }
-            PutBase::Nearest => {
-                let mut nearest = now.map(|text| (distance(&text, new), text));
-                for (_, hash) in self.versions(CANDIDATES).await? {
-                    let Some(text) = self.content(&hash).await? else {
-                        continue;
-                    };
-                    let distance = distance(&text, new);
-                    if nearest.as_ref().is_none_or(|(best, _)| distance < *best) {
-                        nearest = Some((distance, text));
-                    }
-                }
-                Ok(nearest.map(|(_, text)| text))
-            }
+            PutBase::Nearest => self.nearest(new, now).await,
         }
     }
 
-    /// Settled versions, newest first, each with the place at which the project named it; the seed
-    /// is the last.
-    async fn versions(&self, limit: usize) -> Result<Vec<(u64, BlobHash)>, Refusal> {
+    async fn nearest(&self, new: &str, now: Option<String>) -> Result<Option<String>, Refusal> {
+        let mut nearest = now.map(|text| (distance(&text, new), text));
+        for version in self.versions(CANDIDATES).await? {
+            let Some(text) = self.content(&version.hash).await? else {
+                continue;
+            };
+            let distance = distance(&text, new);
+            if nearest.as_ref().is_none_or(|(best, _)| distance < *best) {
+                nearest = Some((distance, text));
+            }
+        }
+        Ok(nearest.map(|(_, text)| text))
+    }
+
+    /// Settled versions, newest first; the seed is the last.
+    async fn versions(&self, limit: usize) -> Result<Vec<Version>, Refusal> {
         let (project, doc) = (self.project.clone(), self.doc.clone());
         let settled = store::read(&self.deps.store, move |store| {
             store.settled(&project, &doc, limit.min(10_000))
         });
         let settled = settled.await?;
-        let versions = settled
-            .into_iter()
-            .map(|(seq, version)| (seq, version.hash));
-        Ok(versions.chain([(0, *self.seed)]).collect())
+        let versions = settled.into_iter().map(|(seq, version)| Version {
+            seq,
+            hash: version.hash,
+            at: version.mtime,
+        });
+        let seed = Version {
+            seq: 0,
+            hash: *self.seed,
+            at: 0,
+        };
+        Ok(versions.chain([seed]).collect())
     }
 
     async fn content(&self, hash: &BlobHash) -> Result<Option<String>, Refusal> {
@@ -179,10 +192,66 @@ impl Sources<'_> {
     }
 }
 
+/// A content that a text had.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    /// The place at which the project named it.
+    seq: u64,
+    hash: BlobHash,
+    /// When it was last edited.
+    at: u64,
+}
+
+/// What a text was at a place of the project, if that is known for sure: of versions from before `cut` only
+/// the last of each day is left. `versions` are newest first.
+fn shown_at(versions: &[Version], place: u64, cut: u64) -> Option<BlobHash> {
+    let found = versions.iter().position(|version| version.seq <= place)?;
+    // What was taken out before another version is of the same day as that one.
+    let next = found.checked_sub(1).map(|next| versions[next].at);
+    let is_sure = next.is_none_or(|next| next / DAY * DAY >= cut);
+    is_sure.then_some(versions[found].hash)
+}
+
 /// How much two texts differ, in UTF-16 units that go or come.
 fn distance(old: &str, new: &str) -> u64 {
     let cost = |edit: &uspark_shared::diff::TextEdit| {
         u64::from(edit.delete) + u64::from(utf16_len(&edit.insert))
     };
     diff(old, new).iter().map(cost).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_base_only_if_none_was_taken_out_after_it() {
+        let version = |seq: u64, at: u64| Version {
+            seq,
+            hash: BlobHash::of(&seq.to_le_bytes()),
+            at,
+        };
+        // Of day 3 and day 5 the last versions; of day 9 and 10 all.
+        let versions = [
+            version(70, 10 * DAY + 5),
+            version(60, 9 * DAY + 5),
+            version(50, 9 * DAY + 1),
+            version(40, 5 * DAY + 9),
+            version(20, 3 * DAY + 9),
+            version(0, 0),
+        ];
+        let cut = 9 * DAY;
+        let found = |place| {
+            let hash = shown_at(&versions, place, cut)?;
+            Some(versions.iter().find(|v| v.hash == hash)?.seq)
+        };
+        assert_eq!(found(80), Some(70), "the newest");
+        assert_eq!(
+            (found(65), found(60), found(55)),
+            (Some(60), Some(60), Some(50))
+        );
+        assert_eq!(found(45), Some(40), "nothing was taken out of day 9");
+        assert_eq!((found(39), found(20), found(10)), (None, None, None));
+        assert_eq!(shown_at(&versions, 10, 0), Some(versions[5].hash));
+    }
 }

@@ -3,6 +3,7 @@
 //! It never waits for I/O: loading, fetching and committing run beside it and come back as
 //! commands, so a keystroke waits for no disk.
 
+mod collect;
 mod events;
 mod files;
 mod lacking;
@@ -11,7 +12,7 @@ mod seats;
 mod settle;
 mod updates;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,6 +61,8 @@ pub struct Owner {
     unknown: Vec<(Instant, DocId, Command)>,
     /// Texts whose seed is not there, and that somebody has open.
     unseeded: HashMap<DocId, Unseeded>,
+    /// Blobs that nothing names and that are on their way out: no entry finds them here any more.
+    going: HashSet<BlobHash>,
     rooms: Rooms,
     used: Instant,
     /// Held by what fetches bytes and comes back with them: the project stays in memory for it.
@@ -175,6 +178,13 @@ impl Owner {
             Command::BlobArrived(hash) => self.blob_arrived(hash),
             Command::Loaded { doc, result } => self.loaded(doc, result),
             Command::Merge(merge, ack) => self.merge(merge, ack),
+            Command::ForgetTexts { docs, reply } => self.forget_texts(docs, reply),
+            Command::ForgetBlobs {
+                hashes,
+                spent,
+                reply,
+            } => self.forget_blobs(hashes, spent, reply),
+            Command::Forgotten(hashes) => self.forgotten(hashes),
             Command::Deleted => {
                 self.rooms.refuse_all(&Refusal::NotFound("project"));
                 return Flow::Drop;
@@ -211,7 +221,8 @@ impl Owner {
             | Command::Manifest(_)
             | Command::File { .. }
             | Command::Patch { .. }
-            | Command::Delete { .. } => self.left_over.first().cloned(),
+            | Command::Delete { .. }
+            | Command::ForgetTexts { .. } => self.left_over.first().cloned(),
             Command::Merge(merge, _) => {
                 let doc = merge.wanted.doc.as_ref().map(|(doc, _)| doc.clone());
                 doc.filter(|doc| self.records.contains_key(doc))

@@ -40,6 +40,8 @@ pub struct ProjectDeps {
     pub timing: Timing,
     /// Events of a project that are kept.
     pub kept_events: u64,
+    /// Every settled version is kept for so many milliseconds.
+    pub versions_kept: u64,
     /// Every task of the server.
     pub tasks: TaskTracker,
     /// What is measured.
@@ -59,6 +61,8 @@ pub struct Timing {
     pub unload_text: Duration,
     /// So does a project.
     pub unload_project: Duration,
+    /// A connection that takes no byte of what is to be sent for so long is cut off.
+    pub stalled: Duration,
 }
 
 impl Default for Timing {
@@ -69,6 +73,8 @@ impl Default for Timing {
             unknown_document: Duration::from_secs(2),
             unload_text: Duration::from_secs(10),
             unload_project: Duration::from_secs(30),
+            // As long as for one write on a socket.
+            stalled: Duration::from_secs(30),
         }
     }
 }

@@ -48,6 +48,7 @@ fn timing() -> Timing {
         unknown_document: Duration::from_millis(50),
         unload_text: Duration::from_secs(3600),
         unload_project: Duration::from_secs(3600),
+        stalled: Duration::from_secs(30),
     }
 }
 
@@ -82,6 +83,7 @@ impl Server {
             committer.clone(),
             Arc::new(large),
             BlobLimits::default(),
+            || 1_000,
         );
         let projects = Projects::new(ProjectDeps {
             store: shared,
@@ -91,6 +93,7 @@ impl Server {
             clock: || 1_000,
             timing,
             kept_events: 1_000,
+            versions_kept: u64::MAX,
             tasks: TaskTracker::new(),
             metrics: Arc::default(),
         });

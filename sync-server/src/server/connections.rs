@@ -3,13 +3,13 @@
 //! One task a connection, which also shakes hands. When the server stops, idle connections close at
 //! once, those with a request under way after it, and what is still there after a while is dropped.
 //!
-//! Invariant: a connection has its place, and is counted, until its last byte: also when it has
-//! become a socket.
+//! Invariants: a connection has its place, and is counted, until its last byte: also when it has
+//! become a socket. One whose peer takes nothing of what is to be sent ends, whatever is sent.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -43,6 +43,8 @@ pub(super) struct Serving {
     full: Router,
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
+    /// How long a peer may take nothing.
+    stalled: Duration,
     places: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
 }
@@ -57,18 +59,30 @@ struct Ending {
 /// A connection with its place.
 struct Placed {
     stream: TcpStream,
+    /// How long a peer may take nothing.
+    patience: Duration,
+    /// Until when it may, while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
     _counted: Held,
 }
 
 impl Serving {
-    /// Serves `router` on up to `places` connections, and `full` on those that are too many.
-    pub fn new(router: Router, full: Router, places: usize, metrics: Arc<Metrics>) -> Self {
+    /// Serves `router` on up to `places` connections, and `full` on those that are too many; each ends when
+    /// its peer takes nothing for as long as `stalled`.
+    pub fn new(
+        router: Router,
+        full: Router,
+        places: usize,
+        stalled: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             router,
             full,
             tls: None,
             metrics,
+            stalled,
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
         }
@@ -88,6 +102,8 @@ impl Serving {
         };
         let placed = Placed {
             stream,
+            patience: self.stalled,
+            stalled: None,
             _place: place,
             _counted: self.metrics.connection(),
         };
@@ -209,6 +225,27 @@ where
     }
 }
 
+impl Placed {
+    /// Lets a write wait for its peer, but not for ever.
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(context));
+        let why = format!("the peer took nothing for {} s", patience.as_secs_f32());
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+}
+
 impl AsyncRead for Placed {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -225,7 +262,8 @@ impl AsyncWrite for Placed {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -233,7 +271,8 @@ impl AsyncWrite for Placed {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -24,7 +24,7 @@ use uspark_shared::schema::Entry;
 
 use crate::access::{Access, NewToken, Token, TokenId, TokenScope, Tokens, Usage};
 use crate::blobs::{BlobLimits, Blobs};
-use crate::config::{Limits, system_clock};
+use crate::config::{Limits, Retention, system_clock};
 use crate::metrics::Metrics;
 use crate::project::{Attribution, BlobFacts, Command, ProjectDeps, Projects, PutBase, Timing};
 use crate::server::AppState;
@@ -78,7 +78,8 @@ impl TestServer {
         let committer = Committer::measured(Arc::clone(&shared), Arc::clone(&metrics));
         let large = Arc::new(BlobFiles::open(&data).unwrap());
         let limits = BlobLimits::default();
-        let blobs = Blobs::new(Arc::clone(&shared), committer.clone(), large, limits);
+        let (of, by) = (Arc::clone(&shared), committer.clone());
+        let blobs = Blobs::new(of, by, large, limits, system_clock);
         let tasks = TaskTracker::new();
         let projects = Projects::new(ProjectDeps {
             store: Arc::clone(&shared),
@@ -88,6 +89,7 @@ impl TestServer {
             clock: system_clock,
             timing,
             kept_events: 1_000,
+            versions_kept: u64::MAX,
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
         });
@@ -104,6 +106,7 @@ impl TestServer {
                 outbox_bytes: 64 << 10,
                 ..Limits::default()
             },
+            retention: Retention::default(),
             clock: system_clock,
             tasks,
             stopping: CancellationToken::new(),
@@ -306,6 +309,7 @@ pub fn brief() -> Timing {
         unknown_document: Duration::from_millis(50),
         unload_text: Duration::from_secs(3600),
         unload_project: Duration::from_secs(3600),
+        stalled: Duration::from_secs(30),
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a backup appears under its name only when all of it was copied, is on disk, and was
 //! checked. The database is copied first, as it is at one moment; the large blobs that the copy names
-//! were durable before that, and never change.
+//! were durable before that, and never change. Until they are copied none is removed.
 //!
 //! What a crash may leave: a directory `.uspark-backup-…` beside the name, to be removed by hand.
 #![allow(
@@ -24,7 +24,7 @@ use uspark_shared::id::BlobHash;
 use super::StoreError;
 use super::check::{Findings, Progress, check};
 use super::directory::{ADMIN_TOKEN, blobs_in, database_in, make_directory, sync_directory};
-use super::files::path_of;
+use super::files::{keep_all, path_of};
 use super::sqlite::{self, Snapshot};
 
 /// Why there is no backup. Nothing is left of it.
@@ -99,6 +99,7 @@ pub fn backup(
 
 /// Copies all that a server needs, and makes it durable.
 fn copy(data: &Path, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), StoreError> {
+    let _all = keep_all(&blobs_in(data))?;
     sqlite::copy(&database_in(data), &database_in(to))?;
     let large = Snapshot::open(&database_in(to))?.large_blobs()?;
     let blobs = blobs_in(to);

@@ -3,8 +3,8 @@
 //! Owns: what it means for a data directory to be whole. Must not do: change anything, or stop at the
 //! first problem.
 //!
-//! Invariants: all of the database is seen at one moment, whatever is written meanwhile. What a server
-//! could not read later is a problem; what only takes room is a note.
+//! Invariants: all of the database is seen at one moment, whatever is written meanwhile, and no file that
+//! it names then is removed. What a server could not read later is a problem; what only takes room is a note.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module reads the files of large blobs"
@@ -23,7 +23,7 @@ use uspark_shared::update::scan;
 
 use super::StoreError;
 use super::directory::{blobs_in, database_in};
-use super::files::{incoming, path_of};
+use super::files::{incoming, keep_all, path_of};
 use super::sqlite::{Seed, Snapshot};
 
 /// Problems that are kept one by one; of more only the number is.
@@ -99,6 +99,7 @@ pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Findings
         findings: Findings::default(),
         progress,
     };
+    let _all = keep_all(&check.blobs)?;
     match Snapshot::open(&database) {
         Ok(snapshot) => check.everything(&snapshot),
         Err(StoreError::Corrupt { place, detail }) => check.findings.problem(place, detail),
@@ -286,7 +287,9 @@ impl Check<'_> {
     fn leftovers(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let (blobs, bytes) = snapshot.ungranted()?;
         if blobs > 0 {
-            let note = format!("{blobs} blobs ({bytes} bytes) that no project has any more");
+            let note = format!(
+                "{blobs} blobs ({bytes} bytes) that no project has any more, until they are collected"
+            );
             self.findings.notes.push(note);
         }
         // What is newer than the snapshot is none of it.

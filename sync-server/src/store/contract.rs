@@ -104,13 +104,26 @@ fn settle_through(id: &str, doc_seq: u64) -> Write {
     }
 }
 
-fn put_blob(project_id: &str, content: &str) -> Write {
+pub(super) fn put_blob(project_id: &str, content: &str) -> Write {
     let body = BlobBody::Inline(Bytes::copy_from_slice(content.as_bytes()));
     let hash = BlobHash::of(content.as_bytes());
     Write::PutBlob {
         project: project(project_id),
         hash,
         body,
+        at: 1,
+    }
+}
+
+fn upkeep(upkeep: Upkeep) -> Write {
+    Write::Upkeep(upkeep)
+}
+
+/// What was of no use to anybody since `before` is spent.
+fn spent(before: u64) -> Spent {
+    Spent {
+        uploaded_before: before,
+        released_before: before,
     }
 }
 
@@ -427,7 +440,7 @@ contract! {
         commit(store, vec![create("p"), create("q"), put_blob("p", "small")]).unwrap();
         let (small, large) = (BlobHash::of(b"small"), BlobHash::of(b"large"));
         let body = BlobBody::External { size: 5 };
-        commit(store, vec![Write::PutBlob { project: project("q"), hash: large, body }]).unwrap();
+        commit(store, vec![Write::PutBlob { project: project("q"), hash: large, body, at: 1 }]).unwrap();
 
         let read = |hash: &BlobHash, project: &str| {
             store.blob(hash, Reader::Project(&project.parse().unwrap())).unwrap()
@@ -448,6 +461,122 @@ contract! {
         commit(store, vec![put_blob("p", "")]).unwrap();
         let empty = Some(StoredBlob::Inline(Bytes::new()));
         assert_eq!(read(&BlobHash::of_empty(), "p"), empty);
+    }
+
+    fn a_blob_is_in_doubt_when_it_is_spent_and_nothing_is_known_to_name_it(store) {
+        commit(store, vec![create("p"), create("q"), put_blob("p", "a"), put_blob("q", "a")]).unwrap();
+        let a = BlobHash::of(b"a");
+        let doubt = |is_text| vec![Doubtful { hash: a, is_text }];
+        let doubtful = |id: &str, uploaded_before, released_before| {
+            let spent = Spent { uploaded_before, released_before };
+            store.doubtful_blobs(&project(id), spent, 9).unwrap()
+        };
+        assert_eq!(doubtful("p", 1, 99), []);
+        assert_eq!(doubtful("p", 2, 99), doubt(false));
+        assert_eq!(store.doubtful_blobs(&project("none"), spent(9), 9).unwrap(), []);
+        commit(store, vec![upkeep(Upkeep::RenewBlob { project: project("p"), hash: a, at: 5 })]).unwrap();
+        // Neither date goes back.
+        commit(store, vec![put_blob("p", "a")]).unwrap();
+        assert_eq!((doubtful("p", 5, 99), doubtful("p", 6, 99)), (vec![], doubt(false)));
+        assert_eq!(doubtful("q", 2, 99), doubt(false), "another's is another's");
+        let keep = Upkeep::KeepBlobs { project: project("p"), hashes: vec![a, version("none").hash] };
+        commit(store, vec![upkeep(keep.clone())]).unwrap();
+        assert_eq!(doubtful("p", 99, 99), []);
+        commit(store, vec![upkeep(Upkeep::ReleaseBlob { project: project("p"), hash: a, at: 7 })]).unwrap();
+        assert_eq!((doubtful("p", 99, 7), doubtful("p", 99, 8)), (vec![], doubt(false)));
+        // What a text is made of is told apart, and in doubt again when the text goes.
+        commit(store, vec![Write::PutText(text("p", "a", "x")), upkeep(keep.clone())]).unwrap();
+        assert_eq!(doubtful("p", 99, 99), []);
+        commit(store, vec![settle("p", "b", "a", 3), settle("p", "b", "a", 4)]).unwrap();
+        let forget = Upkeep::ForgetTexts { project: project("p"), docs: vec![doc("a")] };
+        commit(store, vec![upkeep(forget)]).unwrap();
+        assert_eq!(doubtful("p", 99, 99), doubt(true));
+        commit(store, vec![upkeep(keep)]).unwrap();
+        let forget = Upkeep::ForgetVersions { project: project("p"), versions: vec![(doc("b"), 3)] };
+        commit(store, vec![upkeep(forget)]).unwrap();
+        assert_eq!(doubtful("p", 99, 99), doubt(true), "version 4 is the same");
+    }
+
+    fn only_what_is_spent_and_no_text_is_forgotten(store) {
+        let (p, q) = (project("p"), project("q"));
+        let all = ["spent", "fresh", "seed", "version"];
+        commit(store, vec![create("p"), create("q")]).unwrap();
+        commit(store, all.map(|content| put_blob("p", content)).to_vec()).unwrap();
+        commit(store, vec![put_blob("q", "spent"), Write::PutText(text("p", "seed", "x"))]).unwrap();
+        commit(store, vec![settle("p", "d", "version", 1)]).unwrap();
+        let [spent_one, fresh, ..] = all.map(|content| BlobHash::of(content.as_bytes()));
+        commit(store, vec![upkeep(Upkeep::RenewBlob { project: p.clone(), hash: fresh, at: 9 })]).unwrap();
+        let hashes = all.map(|content| BlobHash::of(content.as_bytes())).to_vec();
+        let forget = Upkeep::ForgetBlobs { project: p.clone(), hashes: hashes.clone(), spent: spent(9) };
+        commit(store, vec![upkeep(forget.clone())]).unwrap();
+        assert_eq!(store.absent(&p, &hashes).unwrap(), [spent_one]);
+        let renew = upkeep(Upkeep::RenewBlob { project: p.clone(), hash: spent_one, at: 9 });
+        assert_eq!(commit(store, vec![renew]), Err(Refused::NoSuchBlob(spent_one)));
+        // Its bytes stay for whoever else may read them, and then for nobody.
+        let drop = upkeep(Upkeep::DropBlobs { hashes: hashes.clone() });
+        assert_eq!(store.blobs_of_nobody(9).unwrap(), []);
+        commit(store, vec![drop.clone()]).unwrap();
+        assert!(store.blob(&spent_one, Reader::Project(&q)).unwrap().is_some());
+        commit(store, vec![Write::DeleteProject(q)]).unwrap();
+        assert_eq!(store.blobs_of_nobody(9).unwrap(), [(spent_one, 5)]);
+        commit(store, vec![drop]).unwrap();
+        assert!(store.blob(&spent_one, Reader::Any).unwrap().is_none());
+        assert!(store.blob(&fresh, Reader::Any).unwrap().is_some());
+        // Of what is not there nothing is said, unless somebody was told that it is.
+        for project in [&p, &project("none")] {
+            let project = project.clone();
+            let docs = vec![doc("none")];
+            commit(store, vec![upkeep(Upkeep::ForgetTexts { project, docs })]).unwrap();
+        }
+    }
+
+    fn a_forgotten_text_leaves_nothing(store) {
+        let p = project("p");
+        let gone = TextRecord { deleted_at: Some(5), ..text("p", "a", "a") };
+        commit(store, vec![create("p"), Write::PutText(gone), Write::PutText(text("p", "b", "b"))]).unwrap();
+        commit(store, vec![append("p/a", 1, "1"), append("p/b", 1, "1"), settle("p", "a", "one", 1)]).unwrap();
+        let deleted = |before| store.texts_deleted(&p, before, 9).unwrap();
+        assert_eq!((deleted(5), deleted(6)), (vec![], vec![doc("a")]));
+        commit(store, vec![upkeep(Upkeep::ForgetTexts { project: p.clone(), docs: deleted(6) })]).unwrap();
+        assert_eq!(deleted(99), []);
+        assert_eq!(store.text(&p, &doc("a")).unwrap(), None);
+        assert_eq!(store.settled(&p, &doc("a"), 9).unwrap(), []);
+        assert_eq!((loaded(store, "p/a"), loaded(store, "p/b").1), ((vec![], 1), 2));
+        assert_eq!(store.origins(&name("p/a"), 9).unwrap(), []);
+        assert_eq!(store.unsettled(&p).unwrap(), [doc("b")]);
+    }
+
+    fn of_old_versions_all_but_the_last_of_a_day_are_crowded(store) {
+        let settle_at = |id, project_seq, mtime| {
+            let Write::Settle { project, doc, version, doc_seq, .. } = settle("p", id, "x", 1) else {
+                unreachable!()
+            };
+            let version = SettledVersion { mtime, ..version };
+            Write::Settle { project, doc, version, project_seq, doc_seq }
+        };
+        let versions = [(1, 1), (2, 2), (3, DAY - 1), (4, DAY), (5, DAY + 1), (6, DAY + 2), (7, 3 * DAY)];
+        commit(store, vec![create("p")]).unwrap();
+        commit(store, versions.map(|(seq, at)| settle_at("a", seq, at)).to_vec()).unwrap();
+        commit(store, vec![settle_at("b", 9, 3)]).unwrap();
+        let crowded = |before| store.crowded_versions(&project("p"), before, 9).unwrap();
+        let of_a = |seqs: &[u64]| seqs.iter().map(|seq| (doc("a"), *seq)).collect::<Vec<_>>();
+        assert_eq!(crowded(2), of_a(&[1]));
+        assert_eq!(crowded(DAY + 1), of_a(&[1, 2, 4]));
+        assert_eq!(crowded(9 * DAY), of_a(&[1, 2, 4, 5]));
+        let versions = crowded(9 * DAY);
+        commit(store, vec![upkeep(Upkeep::ForgetVersions { project: project("p"), versions })]).unwrap();
+        let left = store.settled(&project("p"), &doc("a"), 9).unwrap();
+        assert_eq!(left.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [7, 6, 3]);
+        assert_eq!(crowded(9 * DAY), []);
+    }
+
+    fn the_audit_log_is_cut_at_its_old_end(store) {
+        commit(store, ["a", "b", "c"].map(|who| Write::Audit(audit(who))).to_vec()).unwrap();
+        commit(store, vec![upkeep(Upkeep::ForgetAudit { through: 2 })]).unwrap();
+        let numbers = || store.audit(0, 9).unwrap().into_iter().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(numbers(), [3]);
+        commit(store, vec![upkeep(Upkeep::ForgetAudit { through: 9 }), Write::Audit(audit("d"))]).unwrap();
+        assert_eq!(numbers(), [4], "no number is given twice");
     }
 
     fn a_deleted_project_leaves_nothing_to_the_next_of_its_name(store) {

@@ -3,6 +3,9 @@
 //! Owns: the directory `blobs`. A blob is written to `blobs/incoming`, synced, renamed to its
 //! name, and the directory synced: under a blob's name there is never a part of it. What a crash
 //! may leave is in `incoming`, and removed at the next start.
+//!
+//! Who removes files holds a lock on `blobs` that no backup and no check holds, in whatever process, and
+//! a lock on the directory of the files that no upload holds until its commit is over.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module owns the files of large blobs"
@@ -12,21 +15,22 @@ use std::io::{self, Read as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io::ErrorKind};
+use std::{fs, fs::TryLockError, io::ErrorKind};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tempfile::TempPath;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use uspark_shared::id::BlobHash;
 
 use super::directory::{make_directory, sync_directory};
 use super::{DataDirectory, StoreError};
-use crate::blobs::{BytesStream, LargeBlobs, Receiving};
+use crate::blobs::{BytesStream, Clearing, Hold, LargeBlobs, Receiving};
 
 /// Most bytes that a reader holds of a file at once.
 const READ_CHUNK: usize = 128 << 10;
@@ -35,8 +39,12 @@ const READ_CHUNK: usize = 128 << 10;
 #[derive(Debug)]
 pub struct BlobFiles {
     root: Arc<Path>,
+    places: Places,
     _directory: DataDirectory,
 }
+
+/// A lock for each directory of files, by the first byte of their hashes.
+type Places = Arc<[Arc<RwLock<()>>]>;
 
 impl BlobFiles {
     /// Opens the directory, or makes it, and removes what a crash left of uploads.
@@ -57,6 +65,7 @@ impl BlobFiles {
         open().map_err(|error| StoreError::io(root.display(), &error))?;
         Ok(Self {
             root: root.into(),
+            places: (0..=u8::MAX).map(|_| Arc::default()).collect(),
             _directory: directory.clone(),
         })
     }
@@ -68,7 +77,7 @@ impl BlobFiles {
 
 impl LargeBlobs for BlobFiles {
     fn put(&self) -> BoxFuture<'_, Result<Box<dyn Receiving>, StoreError>> {
-        let root = Arc::clone(&self.root);
+        let (root, places) = (Arc::clone(&self.root), Arc::clone(&self.places));
         async move {
             let place = root.display().to_string();
             let made = blocking(move || {
@@ -83,6 +92,7 @@ impl LargeBlobs for BlobFiles {
                 file: File::from_std(file),
                 temp,
                 root,
+                places,
             }) as _)
         }
         .boxed()
@@ -120,6 +130,102 @@ impl LargeBlobs for BlobFiles {
         }
         .boxed()
     }
+
+    fn clear(&self, first: u8) -> BoxFuture<'_, Result<Option<Box<dyn Clearing>>, StoreError>> {
+        let place = Arc::clone(&self.places[usize::from(first)]);
+        let root = Arc::clone(&self.root);
+        async move {
+            let Ok(place) = place.try_write_owned() else {
+                return Ok(None);
+            };
+            let at = root.display().to_string();
+            let begun = blocking(move || Cleared::begin(root, first, place)).await;
+            let begun = begun.map_err(|error| StoreError::io(at, &error))?;
+            Ok(begun.map(|cleared| Box::new(cleared) as _))
+        }
+        .boxed()
+    }
+}
+
+/// A directory of files that nobody else adds to or reads.
+struct Cleared {
+    root: Arc<Path>,
+    blobs: Vec<BlobHash>,
+    _place: OwnedRwLockWriteGuard<()>,
+    /// Locked against backups and checks.
+    _all: fs::File,
+}
+
+impl Cleared {
+    fn begin(
+        root: Arc<Path>,
+        first: u8,
+        place: OwnedRwLockWriteGuard<()>,
+    ) -> io::Result<Option<Self>> {
+        let all = fs::File::open(&root)?;
+        match all.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let directory = format!("{first:02x}");
+        let mut blobs = Vec::new();
+        match fs::read_dir(root.join(&directory)) {
+            Ok(files) => {
+                for file in files {
+                    let name = format!("{directory}{}", file?.file_name().display());
+                    blobs.extend(name.parse::<BlobHash>());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(Self {
+            root,
+            blobs,
+            _place: place,
+            _all: all,
+        }))
+    }
+}
+
+impl Clearing for Cleared {
+    fn blobs(&self) -> &[BlobHash] {
+        &self.blobs
+    }
+
+    fn remove(
+        self: Box<Self>,
+        blobs: Vec<BlobHash>,
+    ) -> BoxFuture<'static, Result<u64, StoreError>> {
+        // The locks go where the work is: it does not end with whoever waits for it.
+        let work = move || {
+            for hash in &blobs {
+                fs::remove_file(path_of(&self.root, hash))?;
+            }
+            Ok((blobs.len() as u64, self))
+        };
+        async move {
+            let (removed, _) = blocking(work).await?;
+            Ok(removed)
+        }
+        .map_err(|error: io::Error| StoreError::io("a large blob", &error))
+        .boxed()
+    }
+}
+
+/// Waits until no file is being removed, and lets none be until the answer is dropped. `None`: there is no
+/// such directory.
+pub(super) fn keep_all(root: &Path) -> Result<Option<fs::File>, StoreError> {
+    let failed = |error: io::Error| StoreError::io(root.display(), &error);
+    match fs::File::open(root) {
+        Ok(all) => {
+            all.lock_shared().map_err(failed)?;
+            Ok(Some(all))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Reads up to one chunk of the `left` bytes that are wanted.
@@ -145,6 +251,7 @@ struct IncomingFile {
     file: File,
     temp: TempPath,
     root: Arc<Path>,
+    places: Places,
 }
 
 impl IncomingFile {
@@ -162,7 +269,7 @@ impl Receiving for IncomingFile {
         .boxed()
     }
 
-    fn keep(mut self: Box<Self>, hash: BlobHash) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn keep(mut self: Box<Self>, hash: BlobHash) -> BoxFuture<'static, Result<Hold, StoreError>> {
         async move {
             // The last write may still be on its way; its error comes out here.
             let flushed = self.file.flush().await;
@@ -171,11 +278,16 @@ impl Receiving for IncomingFile {
                 failed => failed,
             };
             synced.map_err(|error| self.failed(&error))?;
-            let Self { temp, root, .. } = *self;
+            let Self {
+                temp, root, places, ..
+            } = *self;
+            let place = Arc::clone(&places[usize::from(hash.as_bytes()[0])]);
+            let held = place.read_owned().await;
             let path = path_of(&root, &hash);
             let place = path.display().to_string();
             let kept = blocking(move || keep_file(&root, temp, &path)).await;
-            kept.map_err(|error| StoreError::io(place, &error))
+            kept.map_err(|error| StoreError::io(place, &error))?;
+            Ok(Box::new(held) as _)
         }
         .boxed()
     }

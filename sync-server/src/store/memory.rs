@@ -1,6 +1,6 @@
 //! The store in memory: for tests, and for a server that shall leave nothing behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, BlobBody, EVENT_PAGE_BYTES, EventPage, EventRecord, Origin, OriginSpan, Outcome,
-    ProjectRecord, Reader, Refused, SettledVersion, Store, StoreError, StoredBlob, StoredDocument,
-    TextRecord, Write,
+    AuditRecord, BlobBody, DAY, Doubtful, EVENT_PAGE_BYTES, EventPage, EventRecord, Origin,
+    OriginSpan, Outcome, ProjectRecord, Reader, Refused, SettledVersion, Spent, Store, StoreError,
+    StoredBlob, StoredDocument, TextRecord, Upkeep, Write,
 };
 use crate::access::{TokenId, TokenRecord, TokenScope};
 
@@ -26,7 +26,9 @@ struct State {
     projects: BTreeMap<ProjectId, Arc<Project>>,
     blobs: BTreeMap<BlobHash, StoredBlob>,
     tokens: BTreeMap<TokenId, TokenRecord>,
-    audit: Vec<AuditRecord>,
+    audit: BTreeMap<u64, AuditRecord>,
+    /// The number of the last line of the audit log, also of one that is gone.
+    audited: u64,
     numbers: BTreeMap<ProjectId, EventNumbers>,
 }
 
@@ -45,10 +47,19 @@ struct Project {
     settled: BTreeMap<DocId, Vec<(u64, SettledVersion)>>,
     /// The last update of each text that a settled version holds.
     settled_through: BTreeMap<DocId, u64>,
-    blobs: BTreeSet<BlobHash>,
+    blobs: BTreeMap<BlobHash, Grant>,
     events: BTreeMap<u64, EventRecord>,
     /// How many lines of each run there are.
     runs: BTreeMap<String, u64>,
+}
+
+/// That a project may read a blob.
+#[derive(Debug, Default, Clone, Copy)]
+struct Grant {
+    uploaded_at: u64,
+    released_at: u64,
+    /// Whether something was found to name it.
+    kept: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -167,8 +178,10 @@ impl State {
                 project,
                 hash,
                 body,
+                at,
             } => {
-                self.project(project)?.blobs.insert(*hash);
+                let grant = self.project(project)?.blobs.entry(*hash).or_default();
+                grant.uploaded_at = grant.uploaded_at.max(*at);
                 self.blobs.entry(*hash).or_insert_with(|| match body {
                     BlobBody::Inline(bytes) => StoredBlob::Inline(bytes.clone()),
                     BlobBody::External { size } => StoredBlob::External { size: *size },
@@ -188,7 +201,10 @@ impl State {
                 let token = token.ok_or_else(|| Refused::NoSuchToken(id.clone()))?;
                 token.revoked_at.get_or_insert(*at);
             }
-            Write::Audit(record) => self.audit.push(record.clone()),
+            Write::Audit(record) => {
+                self.audited += 1;
+                self.audit.insert(self.audited, record.clone());
+            }
             Write::Events {
                 project,
                 events,
@@ -203,8 +219,73 @@ impl State {
                     self.add_events(&lines.project, new, lines.keep)?;
                 }
             }
+            Write::Upkeep(upkeep) => self.keep_up(upkeep)?,
         }
         Ok(())
+    }
+
+    fn keep_up(&mut self, upkeep: &Upkeep) -> Outcome {
+        match upkeep {
+            Upkeep::RenewBlob { project, hash, at } => {
+                let grant = self.grant(project, hash);
+                let grant = grant.ok_or(Refused::NoSuchBlob(*hash))?;
+                grant.uploaded_at = grant.uploaded_at.max(*at);
+            }
+            Upkeep::ReleaseBlob { project, hash, at } => {
+                if let Some(grant) = self.grant(project, hash) {
+                    grant.released_at = grant.released_at.max(*at);
+                    grant.kept = false;
+                }
+            }
+            Upkeep::KeepBlobs { project, hashes } => {
+                for hash in hashes {
+                    if let Some(grant) = self.grant(project, hash) {
+                        grant.kept = true;
+                    }
+                }
+            }
+            Upkeep::ForgetBlobs {
+                project,
+                hashes,
+                spent,
+            } => {
+                if let Ok(project) = self.project(project) {
+                    for hash in hashes {
+                        let is_spent =
+                            |grant: &Grant| spent.is(grant.uploaded_at, grant.released_at);
+                        if project.blobs.get(hash).is_some_and(is_spent) && !project.is_text(hash) {
+                            project.blobs.remove(hash);
+                        }
+                    }
+                }
+            }
+            Upkeep::ForgetTexts { project, docs } => {
+                if let Ok(project) = self.project(project) {
+                    docs.iter().for_each(|doc| project.forget_text(doc));
+                }
+            }
+            Upkeep::ForgetVersions { project, versions } => {
+                if let Ok(project) = self.project(project) {
+                    for (doc, seq) in versions {
+                        project.forget_versions(doc, |other| other == *seq);
+                    }
+                }
+            }
+            Upkeep::DropBlobs { hashes } => {
+                for hash in hashes {
+                    let mut projects = self.projects.values();
+                    if !projects.any(|project| project.blobs.contains_key(hash)) {
+                        self.blobs.remove(hash);
+                    }
+                }
+            }
+            Upkeep::ForgetAudit { through } => self.audit.retain(|number, _| number > through),
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, project: &ProjectId, hash: &BlobHash) -> Option<&mut Grant> {
+        self.project(project).ok()?.blobs.get_mut(hash)
     }
 
     fn add_events(&mut self, id: &ProjectId, events: Vec<EventRecord>, keep: u64) -> Outcome {
@@ -229,9 +310,42 @@ impl Project {
             texts: BTreeMap::new(),
             settled: BTreeMap::new(),
             settled_through: BTreeMap::new(),
-            blobs: BTreeSet::new(),
+            blobs: BTreeMap::new(),
             events: BTreeMap::new(),
             runs: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a blob is a seed or a settled version.
+    fn is_text(&self, hash: &BlobHash) -> bool {
+        let mut versions = self.settled.values().flatten();
+        self.texts.values().any(|text| text.seed == *hash)
+            || versions.any(|(_, version)| version.hash == *hash)
+    }
+
+    fn forget_text(&mut self, doc: &DocId) {
+        self.forget_versions(doc, |_| true);
+        self.settled_through.remove(doc);
+        self.documents.remove(&Some(doc.clone()));
+        if let Some(text) = self.texts.remove(doc) {
+            self.doubt(&text.seed);
+        }
+    }
+
+    /// Removes the versions of a text at the places that are wanted.
+    fn forget_versions(&mut self, doc: &DocId, wanted: impl Fn(u64) -> bool) {
+        let history = self.settled.get_mut(doc);
+        let gone: Vec<_> = history
+            .map(|history| history.extract_if(.., |(seq, _)| wanted(*seq)).collect())
+            .unwrap_or_default();
+        for (_, version) in gone {
+            self.doubt(&version.hash);
+        }
+    }
+
+    fn doubt(&mut self, hash: &BlobHash) {
+        if let Some(grant) = self.blobs.get_mut(hash) {
+            grant.kept = false;
         }
     }
 }
@@ -351,7 +465,7 @@ impl Store for MemoryStore {
         let granted = match reader {
             Reader::Any => true,
             Reader::Project(project) => {
-                self.of_project(project, |project| project.blobs.contains(hash))
+                self.of_project(project, |project| project.blobs.contains_key(hash))
             }
         };
         Ok(self.state().blobs.get(hash).filter(|_| granted).cloned())
@@ -364,7 +478,7 @@ impl Store for MemoryStore {
     ) -> Result<Vec<BlobHash>, StoreError> {
         let mut absent = hashes.to_vec();
         self.of_project(project, |project| {
-            absent.retain(|hash| !project.blobs.contains(hash));
+            absent.retain(|hash| !project.blobs.contains_key(hash));
         });
         Ok(absent)
     }
@@ -385,10 +499,10 @@ impl Store for MemoryStore {
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         let state = self.state();
-        let numbered = (1..).zip(state.audit.iter().cloned());
-        Ok(numbered
-            .skip_while(|(number, _)| *number <= after)
-            .take(limit)
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        let lines = state.audit.range(later).take(limit);
+        Ok(lines
+            .map(|(number, line)| (*number, line.clone()))
             .collect())
     }
 
@@ -417,5 +531,69 @@ impl Store for MemoryStore {
             last: numbers.last,
             cut: numbers.cut,
         }))
+    }
+
+    fn doubtful_blobs(
+        &self,
+        project: &ProjectId,
+        spent: Spent,
+        limit: usize,
+    ) -> Result<Vec<Doubtful>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let doubtful = project
+                .blobs
+                .iter()
+                .filter(|(_, grant)| !grant.kept && spent.is(grant.uploaded_at, grant.released_at));
+            let doubtful = doubtful.map(|(hash, _)| Doubtful {
+                hash: *hash,
+                is_text: project.is_text(hash),
+            });
+            doubtful.take(limit).collect()
+        }))
+    }
+
+    fn texts_deleted(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<DocId>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let texts = project.texts.values();
+            let deleted = texts.filter(|text| text.deleted_at.is_some_and(|at| at < before));
+            deleted.take(limit).map(|text| text.doc.clone()).collect()
+        }))
+    }
+
+    fn crowded_versions(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(DocId, u64)>, StoreError> {
+        Ok(self.of_project(project, |project| {
+            let pairs = project.settled.iter().flat_map(|(doc, history)| {
+                history.windows(2).map(move |pair| (doc, pair[0], pair[1]))
+            });
+            let crowded = pairs.filter(|(_, (_, old), (_, next))| {
+                old.mtime < before && old.mtime / DAY == next.mtime / DAY
+            });
+            let crowded = crowded.map(|(doc, (seq, _), _)| (doc.clone(), seq));
+            crowded.take(limit).collect()
+        }))
+    }
+
+    fn blobs_of_nobody(&self, limit: usize) -> Result<Vec<(BlobHash, u64)>, StoreError> {
+        let state = self.state();
+        let is_read = |hash| {
+            let mut projects = state.projects.values();
+            projects.any(|project| project.blobs.contains_key(hash))
+        };
+        let of_nobody = state.blobs.iter().filter(|(hash, _)| !is_read(hash));
+        let sized = of_nobody.map(|(hash, blob)| match blob {
+            StoredBlob::Inline(bytes) => (*hash, bytes.len() as u64),
+            StoredBlob::External { size } => (*hash, *size),
+        });
+        Ok(sized.take(limit).collect())
     }
 }

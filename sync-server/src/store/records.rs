@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 use uspark_shared::path::FilePath;
 
-use super::Refused;
+use super::{Refused, Upkeep};
 use crate::access::{TokenId, TokenRecord, TokenScope};
 
 /// One change to the store. A `Vec` of them is a group, and atomic.
@@ -71,6 +71,8 @@ pub enum Write {
         hash: BlobHash,
         /// Its bytes, or how many there are elsewhere.
         body: BlobBody,
+        /// When it came.
+        at: u64,
     },
     /// Adds a token.
     PutToken(TokenRecord),
@@ -97,6 +99,8 @@ pub enum Write {
     },
     /// Adds the lines of a run that are not there yet to a project's events.
     Lines(RunLines),
+    /// Notes what is used, or lets go of what is not.
+    Upkeep(Upkeep),
 }
 
 /// A project.
@@ -406,7 +410,10 @@ impl Write {
                 TokenScope::Server => None,
             },
             Self::DeleteProject(project) => Some(project),
-            Self::CreateProject(_) | Self::RevokeToken { .. } | Self::Audit(_) => None,
+            Self::CreateProject(_)
+            | Self::RevokeToken { .. }
+            | Self::Audit(_)
+            | Self::Upkeep(_) => None,
         }
     }
 
@@ -435,6 +442,7 @@ impl Write {
             Self::Audit(record) => record.detail.len(),
             Self::Events { events, .. } => events.iter().map(EventRecord::cost).sum(),
             Self::Lines(lines) => lines.lines.iter().map(String::len).sum(),
+            Self::Upkeep(upkeep) => upkeep.cost(),
             _ => 0,
         };
         size_of::<Self>() + payload

@@ -17,6 +17,7 @@ mod log;
 mod reads;
 mod schema;
 mod snapshot;
+mod upkeep;
 mod writes;
 
 use std::path::PathBuf;
@@ -27,8 +28,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, DataDirectory, EventPage, OriginSpan, Outcome, ProjectRecord, Reader,
-    SettledVersion, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, DataDirectory, Doubtful, EventPage, OriginSpan, Outcome, ProjectRecord, Reader,
+    SettledVersion, Spent, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
 
@@ -192,6 +193,37 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Option<EventPage>, StoreError> {
         self.read(|db| events::page(db, project, after, limit))
+    }
+
+    fn doubtful_blobs(
+        &self,
+        project: &ProjectId,
+        spent: Spent,
+        limit: usize,
+    ) -> Result<Vec<Doubtful>, StoreError> {
+        self.read(|db| upkeep::doubtful_blobs(db, project, spent, limit))
+    }
+
+    fn texts_deleted(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<DocId>, StoreError> {
+        self.read(|db| upkeep::texts_deleted(db, project, before, limit))
+    }
+
+    fn crowded_versions(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(DocId, u64)>, StoreError> {
+        self.read(|db| upkeep::crowded_versions(db, project, before, limit))
+    }
+
+    fn blobs_of_nobody(&self, limit: usize) -> Result<Vec<(BlobHash, u64)>, StoreError> {
+        self.read(|db| upkeep::blobs_of_nobody(db, limit))
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use uspark_shared::id::{BlobHash, DocId, DocumentName, ProjectId};
 
 use super::{
-    AuditRecord, EventPage, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion, Store,
-    StoreError, StoredBlob, StoredDocument, TextRecord, Write,
+    AuditRecord, Doubtful, EventPage, OriginSpan, Outcome, ProjectRecord, Reader, SettledVersion,
+    Spent, Store, StoreError, StoredBlob, StoredDocument, TextRecord, Write,
 };
 use crate::access::{TokenId, TokenRecord};
 
@@ -212,5 +212,36 @@ impl Store for TestStore {
         limit: usize,
     ) -> Result<Option<EventPage>, StoreError> {
         self.read(|store| store.events(project, after, limit))
+    }
+
+    fn doubtful_blobs(
+        &self,
+        project: &ProjectId,
+        spent: Spent,
+        limit: usize,
+    ) -> Result<Vec<Doubtful>, StoreError> {
+        self.read(|store| store.doubtful_blobs(project, spent, limit))
+    }
+
+    fn texts_deleted(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<DocId>, StoreError> {
+        self.read(|store| store.texts_deleted(project, before, limit))
+    }
+
+    fn crowded_versions(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(DocId, u64)>, StoreError> {
+        self.read(|store| store.crowded_versions(project, before, limit))
+    }
+
+    fn blobs_of_nobody(&self, limit: usize) -> Result<Vec<(BlobHash, u64)>, StoreError> {
+        self.read(|store| store.blobs_of_nobody(limit))
     }
 }

@@ -29,7 +29,11 @@ impl Program {
 
     /// One that may say much that nobody reads.
     pub fn quiet(data: &Path) -> Self {
-        Self::start_by(command(data).env("USPARK_LOG", "error"))
+        Self::quiet_with(data, &[])
+    }
+
+    pub fn quiet_with(data: &Path, more: &[&str]) -> Self {
+        Self::start_by(command(data).args(more).env("USPARK_LOG", "error"))
     }
 
     fn start_by(command: &mut Command) -> Self {

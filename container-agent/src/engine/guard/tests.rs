@@ -7,6 +7,13 @@ struct Judge {
     burst: Burst,
     now: Instant,
     files: usize,
+    /// How many were deleted before.
+    deleted: usize,
+}
+
+/// A path for each number.
+fn path(n: usize) -> FilePath {
+    n.to_string().parse().unwrap()
 }
 
 impl Judge {
@@ -15,12 +22,14 @@ impl Judge {
             burst: Burst::default(),
             now: Instant::now(),
             files,
+            deleted: 0,
         }
     }
 
     fn tally(&self, waiting: usize) -> Tally {
         Tally {
             waiting,
+            lost: waiting,
             files: self.files,
             ..Tally::default()
         }
@@ -28,9 +37,12 @@ impl Judge {
 
     fn at(&mut self, after: Duration, tally: Tally) -> Verdict {
         self.now += after;
-        let verdict = self.burst.judge(tally, self.now, 0);
+        let verdict = self.burst.judge(tally, self.now);
         if verdict == Verdict::Pass {
             self.files -= tally.waiting;
+            let lost = self.deleted..self.deleted + tally.lost;
+            self.deleted = lost.end;
+            self.burst.passed.add(lost.map(path), self.now);
         }
         verdict
     }
@@ -158,6 +170,20 @@ fn once_some_are_held_more_are_held_at_once() {
 }
 
 #[test]
+fn those_that_are_let_pass_do_not_make_the_others_few() {
+    let mut judge = Judge::of(30);
+    judge.sees(MS, 20);
+    assert_eq!(judge.sees(QUIET, 20), Verdict::Hold);
+    judge.burst.let_pass += 12;
+    judge.files -= 12;
+    for _ in 0..3 {
+        assert_eq!(judge.sees(RECENT, 8), Verdict::Hold);
+    }
+    assert_eq!(judge.sees(MS, 0), Verdict::Nothing);
+    assert_eq!(judge.sees(MS, 8), Verdict::Pass, "it is over");
+}
+
+#[test]
 fn files_that_are_made_meanwhile_do_not_make_up_for_those_that_are_lost() {
     let mut judge = Judge::of(30);
     assert_eq!(judge.sees(MS, 20), Verdict::Wait);
@@ -171,10 +197,29 @@ fn files_that_are_made_meanwhile_do_not_make_up_for_those_that_are_lost() {
 fn what_is_only_elsewhere_now_is_not_lost() {
     let mut judge = Judge::of(30);
     judge.sees(MS, 30);
-    judge.now += QUIET;
-    let tally = judge.tally(30);
-    assert_eq!(judge.burst.judge(tally, judge.now, 25), Verdict::Pass);
+    let moved = Tally {
+        lost: 5,
+        ..judge.tally(30)
+    };
+    assert_eq!(judge.at(QUIET, moved), Verdict::Pass);
     // Neither does it count with the next.
     judge.files = 5;
     assert_eq!(judge.sees(MS, 2), Verdict::Pass);
+}
+
+#[test]
+fn what_is_back_does_not_count_with_what_goes_again() {
+    for (back, verdict) in [(true, Verdict::Pass), (false, Verdict::Hold)] {
+        let mut guard = Guard::default();
+        guard.passed(Side::Workspace, (0..12).map(path), Instant::now());
+        if back {
+            (0..12).for_each(|n| guard.is_back(&path(n)));
+        }
+        let mut judge = Judge {
+            burst: guard.workspace,
+            ..Judge::of(30)
+        };
+        judge.sees(MS, 12);
+        assert_eq!(judge.sees(QUIET, 12), verdict, "{back}");
+    }
 }

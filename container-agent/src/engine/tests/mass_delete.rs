@@ -1,5 +1,6 @@
 //! Most files gone at once, on either side: held, told, let pass, taken back.
 
+use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectEdit;
 
 use super::*;
@@ -51,10 +52,16 @@ impl Agent {
     }
 
     async fn let_pass(&self) -> Report {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let report = self.handle.barrier_with(deadline, MassDelete::Passes).await;
+        let report = self.let_some_pass(Vec::new()).await;
         assert!(report.is_equal(), "{report:#?}");
         report
+    }
+
+    async fn let_some_pass(&self, paths: Vec<FilePath>) -> Report {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mass_delete = MassDelete::Passes;
+        let meant = Meant { mass_delete, paths };
+        self.handle.barrier_with(deadline, meant).await
     }
 }
 
@@ -144,6 +151,45 @@ async fn up_to_half_of_the_files_go_at_once_and_a_few_without_waiting() {
     place.sh("rm -rf 1 2 3 4 5 6 7 8 d");
     agent.equal().await;
     assert!(server.tree().is_empty() && began.elapsed() < Duration::from_secs(2));
+    assert_eq!(place.notes_with("at once"), 0);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_that_are_held_the_ones_that_are_meant_pass() {
+    let (server, place, agent) = mirrored().await;
+    place.sh("rm -rf d0 d1");
+    agent.held(16).await;
+    let report = agent
+        .let_some_pass(
+            ["d0", "d1/f1", "d2"]
+                .map(|path| path.parse().unwrap())
+                .into(),
+        )
+        .await;
+    assert_eq!(report.held, 7, "{report:#?}");
+    assert_eq!(server.tree().len(), FILES - 9);
+    assert_eq!(
+        place.notes_with("of the deletions that were held 9 pass"),
+        1
+    );
+    agent.let_pass().await;
+    assert_eq!(server.tree().len(), 8);
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_there_and_back_and_there_again_counts_once() {
+    let (server, place, agent) = mirrored().await;
+    place.sh("mkdir -p .uspark/k; cp -r d0/* d1/f1 d1/f4 .uspark/k");
+    for _ in 0..3 {
+        place.sh("rm -rf d0 d1/f1 d1/f4");
+        agent.equal().await;
+        assert_eq!(server.tree().len(), FILES - 10);
+        place.sh("cp -r .uspark/k d0; mv d0/f1 d0/f4 d1");
+        agent.equal().await;
+        assert_eq!(server.tree().len(), FILES);
+    }
     assert_eq!(place.notes_with("at once"), 0);
     agent.finish().await;
 }

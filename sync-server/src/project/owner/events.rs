@@ -27,7 +27,7 @@ impl Owner {
             who: who.clone().filter(|_| own(&path)),
             also: Vec::new(),
         };
-        let events = self.take_happened().into_iter().map(event).collect();
+        let events = self.take_happened(writes).into_iter().map(event).collect();
         self.tell_events(events, writes);
     }
 
@@ -45,7 +45,7 @@ impl Owner {
             who: who.clone(),
             also: also.clone(),
         };
-        let events = self.take_happened().into_iter().map(event).collect();
+        let events = self.take_happened(writes).into_iter().map(event).collect();
         self.tell_events(events, writes);
     }
 
@@ -74,9 +74,9 @@ impl Owner {
         self.tell_events(vec![event], writes);
     }
 
-    /// What happened in the tree. What is still to become a file or a text (the original protocol)
-    /// is left for later.
-    fn take_happened(&mut self) -> Vec<(FilePath, Happening)> {
+    /// What happened in the tree; of blobs that entries have let go of, that is written. What is still to
+    /// become a file or a text (the original protocol) is left for later.
+    fn take_happened(&mut self, writes: &mut Vec<Write>) -> Vec<(FilePath, Happening)> {
         let mut changes = BTreeMap::<FilePath, Change>::new();
         for (path, before) in self.tree.take_changes() {
             match self.tree.get(&path).cloned() {
@@ -84,6 +84,7 @@ impl Owner {
                 after => drop(changes.insert(path, (before, after))),
             }
         }
+        writes.extend(self.releases(changes.values()));
         let records = &self.records;
         happened(&changes, |doc, seed| {
             records.get(doc).map_or(*seed, |memo| memo.content())

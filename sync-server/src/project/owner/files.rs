@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use uspark_shared::diff::{diff, rebase};
-use uspark_shared::id::{BlobHash, DocId};
+use uspark_shared::id::{BlobHash, DocId, ProjectId};
 use uspark_shared::path::FilePath;
 use uspark_shared::replica::ProjectEdit;
 use uspark_shared::schema::{DEFAULT_MODE, Entry};
@@ -16,6 +16,7 @@ use crate::project::command::{
     Attribution, Command, FileView, Manifest, ManifestFile, Patched, PutBase, Reply,
 };
 use crate::project::merge::{Merge, Wanted, fetch};
+use crate::project::registry::ProjectDeps;
 use crate::project::repair::Bridge;
 use crate::refusal::Refusal;
 use crate::store::Write;
@@ -74,7 +75,7 @@ impl Owner {
     }
 
     /// Answers when `writes`, and everything before them, is durable.
-    fn answer<T: Send + 'static>(
+    pub(super) fn answer<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         answer: Result<T, Refusal>,
@@ -262,7 +263,7 @@ impl Owner {
         let fetches = Arc::clone(&self.fetches);
         self.deps.tasks.spawn(async move {
             let _stays = fetches;
-            match (fetch(&deps, &project, wanted, now).await, commands.upgrade()) {
+            match (bridged(&deps, &project, wanted, now).await, commands.upgrade()) {
                 (Ok(merge), Some(commands)) => drop(commands.send(Command::Merge(merge, ack)).await),
                 (Err(refusal), _) => tracing::error!(%project, %refusal, "bytes of the original protocol cannot be merged"),
                 (Ok(_), None) => {}
@@ -484,7 +485,7 @@ impl Owner {
                 let memo = self.records.get(doc)?;
                 let (hash, size, mtime) = match memo.settled {
                     Some(version) => (version.hash, version.size, version.mtime.max(*mtime)),
-                    None => (*seed, self.deps.facts.get(&self.id, seed)?.size, *mtime),
+                    None => (*seed, self.blob_fact(seed)?.size, *mtime),
                 };
                 let (hash, size, mode, mtime) = (Some(hash), Some(size), Some(*mode), Some(mtime));
                 ManifestFile {
@@ -503,7 +504,7 @@ impl Owner {
                 mode,
                 mtime,
             } => {
-                self.deps.facts.get(&self.id, hash)?;
+                self.blob_fact(hash)?;
                 let (hash, size, mode, mtime) =
                     (Some(*hash), Some(*size), Some(*mode), Some(*mtime));
                 ManifestFile {
@@ -530,6 +531,17 @@ impl Owner {
         let (doc, _) = wanted.doc.as_ref()?;
         self.texts.get(doc).map(|text| text.replica.text())
     }
+}
+
+/// Fetches what is named only when it has come back: until then its bytes stay.
+async fn bridged(
+    deps: &ProjectDeps,
+    project: &ProjectId,
+    wanted: Wanted,
+    now: Option<String>,
+) -> Result<Merge, Refusal> {
+    deps.blobs.renew(project, &wanted.hash).await?;
+    fetch(deps, project, wanted, now).await
 }
 
 /// A document id that nobody has.

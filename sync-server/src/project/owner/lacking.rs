@@ -206,6 +206,7 @@ impl Owner {
                 project: self.id.clone(),
                 hash: memo.seed,
                 body: BlobBody::Inline(Bytes::new()),
+                at,
             });
         }
         self.records.insert(doc.clone(), memo);

@@ -45,6 +45,8 @@ impl Owner {
             store::read(&deps.store, query).await?
         };
         project.ok_or(Refusal::NotFound("project"))?;
+        // Of another project of this name, or of what was collected since.
+        deps.facts.forget_project(&id);
         let replica = ProjectReplica::new(random_client());
         for update in &stored.updates {
             replica.apply(update)?;
@@ -90,6 +92,7 @@ impl Owner {
             left_over,
             unknown: Vec::new(),
             unseeded: HashMap::new(),
+            going: HashSet::new(),
             used: Instant::now(),
             fetches: Arc::new(()),
             _counted: deps.metrics.project(),

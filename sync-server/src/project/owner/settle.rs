@@ -123,6 +123,7 @@ impl Owner {
             project: self.id.clone(),
             hash,
             body: BlobBody::Inline(bytes),
+            at: self.now(),
         });
         let (who, also) = (authors.pop(), authors);
         if !is_text {

@@ -260,6 +260,7 @@ impl Owner {
         let at = self.now();
         let facts = OwnerFacts {
             blobs: &self.deps.facts,
+            going: &self.going,
             id: &self.id,
             records: &self.records,
         };
@@ -481,13 +482,17 @@ pub(super) fn version_of(settled: &SettledVersion) -> TextVersion {
 /// What the owner knows that does not stand in the tree.
 pub(super) struct OwnerFacts<'a> {
     blobs: &'a BlobFacts,
+    going: &'a HashSet<BlobHash>,
     id: &'a uspark_shared::id::ProjectId,
     records: &'a std::collections::HashMap<DocId, TextMemo>,
 }
 
 impl Facts for OwnerFacts<'_> {
     fn blob(&self, hash: &BlobHash) -> Option<BlobFact> {
-        self.blobs.get(self.id, hash)
+        match self.going.contains(hash) {
+            true => None,
+            false => self.blobs.get(self.id, hash),
+        }
     }
 
     fn text(&self, doc: &DocId) -> Option<TextFact> {

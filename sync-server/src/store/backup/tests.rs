@@ -6,8 +6,8 @@ use uspark_shared::diff::diff;
 use uspark_shared::replica::{ClientId, TextReplica};
 
 use super::super::check::tests::{large, served};
-use super::super::contract::{commit, name};
-use super::super::{DataDirectory, SqliteStore, Store as _, StoredDocument, Write};
+use super::super::contract::{commit, name, project};
+use super::super::{DataDirectory, Spent, SqliteStore, Store as _, StoredDocument, Write};
 use super::*;
 
 fn copied(data: &Path, to: &Path) -> Result<Findings, BackupError> {
@@ -73,6 +73,22 @@ fn who_opens_a_copy_first_draws_a_new_epoch() {
     assert_eq!(open(&to).epoch(), epochs[0], "from then on it stays");
     drop(store);
     assert_eq!(open(data.path()).epoch().len(), epochs[0].len());
+}
+
+/// However old a copy is: who comes back to it finds what it has.
+#[test]
+fn in_a_copy_that_is_opened_nothing_is_spent() {
+    let (data, store) = served();
+    let spent = Spent {
+        uploaded_before: 1000,
+        released_before: 1000,
+    };
+    let doubtful = |store: &SqliteStore| store.doubtful_blobs(&project("p"), spent, 99).unwrap();
+    assert!(!doubtful(&store).is_empty());
+    let place = tempfile::tempdir().unwrap();
+    let to = place.path().join("copy");
+    copied(data.path(), &to).unwrap();
+    assert_eq!(doubtful(&open(&to)), []);
 }
 
 /// Two documents are written in the same groups while the copies are made: each copy has both to the same

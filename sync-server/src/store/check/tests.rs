@@ -69,6 +69,7 @@ pub(in crate::store) fn served() -> (TempDir, SqliteStore) {
             body: BlobBody::External {
                 size: LARGE.len() as u64,
             },
+            at: 1,
         },
     ];
     commit(&store, writes).unwrap();
@@ -83,6 +84,7 @@ fn blob(bytes: &'static [u8]) -> Write {
         project: project("p"),
         hash: BlobHash::of(bytes),
         body: BlobBody::Inline(Bytes::from_static(bytes)),
+        at: 1,
     }
 }
 

@@ -20,10 +20,10 @@ use super::super::directory::sync_directory;
 use super::{StoreError, store_error};
 
 /// The format that this server writes; kept in `user_version`.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// Statements kept prepared on each connection: more than there are.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 
 /// A second process may only be a backup or a check, and those are brief.
 const BUSY: Duration = Duration::from_secs(5);
@@ -147,6 +147,26 @@ CREATE TABLE runs (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What format 3 adds: when a blob was uploaded to a project, or a writer was told that it is there; when
+/// an entry let go of it; whether something was found to name it. And what finds who names a blob.
+const ADDED_IN_3: &str = "
+ALTER TABLE grants ADD COLUMN uploaded_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE grants ADD COLUMN released_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE grants ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX grants_in_doubt ON grants (project, uploaded_at) WHERE kept = 0;
+CREATE INDEX settled_by_hash ON settled (project, hash);
+CREATE INDEX texts_by_seed ON texts (project, seed);
+CREATE INDEX texts_deleted ON texts (project, deleted_at) WHERE deleted_at IS NOT NULL;
+";
+
+/// As if everything had been uploaded, let go of and deleted right now: of blobs from before format 3 nothing
+/// is known, and who comes back to a backup may name what it has. The only place where the store looks at a
+/// clock: there is nobody to ask.
+const DATE_ANEW: &str = "
+UPDATE grants SET uploaded_at = unixepoch() * 1000, released_at = unixepoch() * 1000;
+UPDATE texts SET deleted_at = unixepoch() * 1000 WHERE deleted_at IS NOT NULL;
+";
+
 /// Makes the database under another name, then renames it: there is never half a one.
 pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
     let io = |error: std::io::Error| StoreError::io(path.display(), &error);
@@ -164,6 +184,7 @@ pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
         let transaction = db.unchecked_transaction()?;
         db.execute_batch(FORMAT_1)?;
         db.execute_batch(ADDED_IN_2)?;
+        db.execute_batch(ADDED_IN_3)?;
         db.execute("INSERT INTO server (epoch) VALUES (?1)", [random_epoch()])?;
         db.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
@@ -190,7 +211,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let found = known_format(&db, path)?;
     set_up_writer(&db).map_err(failed)?;
     if found < FORMAT {
-        migrate(&db).map_err(failed)?;
+        migrate(&db, found).map_err(failed)?;
         tracing::info!(from = found, to = FORMAT, "the database has a new format");
     }
     give_epoch(&db).map_err(failed)?;
@@ -218,17 +239,25 @@ pub(super) fn known_format(db: &Connection, path: &Path) -> Result<i64, StoreErr
 /// Draws an epoch for a database that has none: a copy goes another way than what it was copied from,
 /// and two copies go two ways.
 pub(super) fn give_epoch(db: &Connection) -> rusqlite::Result<()> {
-    db.execute(
+    let transaction = db.unchecked_transaction()?;
+    let drawn = db.execute(
         "UPDATE server SET epoch = ?1 WHERE epoch = ''",
         [random_epoch()],
     )?;
-    Ok(())
+    if drawn > 0 {
+        db.execute_batch(DATE_ANEW)?;
+    }
+    transaction.commit()
 }
 
-/// From format 1, all or nothing. There are no older ones.
-fn migrate(db: &Connection) -> rusqlite::Result<()> {
+/// From the format `found`, all or nothing.
+fn migrate(db: &Connection, found: i64) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
-    db.execute_batch(ADDED_IN_2)?;
+    if found < 2 {
+        db.execute_batch(ADDED_IN_2)?;
+    }
+    db.execute_batch(ADDED_IN_3)?;
+    db.execute_batch(DATE_ANEW)?;
     db.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::contract::{append, commit, compact, create, events, loaded, project, sqlite};
+use super::super::contract::{
+    append, commit, compact, create, events, loaded, project, put_blob, sqlite,
+};
 use super::*;
 
 fn open(path: &Path) -> Result<SqliteStore, StoreError> {
@@ -148,8 +150,8 @@ fn a_newer_format_is_refused() {
         matches!(
             error,
             StoreError::Newer {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),
@@ -162,13 +164,23 @@ fn format_1_is_taken_over_with_all_that_is_in_it() {
     let (temp, store) = sqlite();
     commit(
         &store,
-        vec![create("p"), append("p", 1, "one"), append("p/d", 1, "two")],
+        vec![
+            create("p"),
+            append("p", 1, "one"),
+            append("p/d", 1, "two"),
+            put_blob("p", "blob"),
+        ],
     )
     .unwrap();
     let epoch = store.epoch().to_owned();
     {
         let writer = lock(&store.writer);
         let back = "DROP TABLE events; DROP TABLE runs; DROP TABLE event_numbers;
+                    DROP INDEX grants_in_doubt; DROP INDEX settled_by_hash;
+                    DROP INDEX texts_by_seed; DROP INDEX texts_deleted;
+                    ALTER TABLE grants DROP COLUMN kept;
+                    ALTER TABLE grants DROP COLUMN released_at;
+                    ALTER TABLE grants DROP COLUMN uploaded_at;
                     PRAGMA user_version = 1;";
         writer.execute_batch(back).unwrap();
     }
@@ -192,6 +204,31 @@ fn format_1_is_taken_over_with_all_that_is_in_it() {
         assert_eq!(loaded(&store, "p"), (vec!["one".into()], 2));
         assert_eq!(loaded(&store, "p/d"), (vec!["two".into()], 2));
         commit(&store, vec![events("p", 1..=1, 9)]).unwrap();
+        // As if it had been uploaded, and let go of, only now.
+        let long_ago = Spent {
+            uploaded_before: crate::config::system_clock() - 60_000,
+            released_before: u64::MAX,
+        };
+        let doubtful = |spent| store.doubtful_blobs(&project("p"), spent, 9).unwrap();
+        assert_eq!(doubtful(long_ago), []);
+        let (uploaded_before, released_before) =
+            (long_ago.released_before, long_ago.uploaded_before);
+        assert_eq!(
+            doubtful(Spent {
+                uploaded_before,
+                released_before
+            }),
+            []
+        );
+        let (uploaded_before, released_before) = (u64::MAX, u64::MAX);
+        assert_eq!(
+            doubtful(Spent {
+                uploaded_before,
+                released_before
+            })
+            .len(),
+            1
+        );
     }
     let store = open(temp.path()).unwrap();
     let page = store.events(&project("p"), 0, 9).unwrap().unwrap();

@@ -1,9 +1,10 @@
-//! Each [`Write`] as SQL; those of a document's log are in [`log`], of events in [`events`].
+//! Each [`Write`] as SQL; those of a document's log are in [`log`], of events in [`events`], of what
+//! is let go of in [`upkeep`].
 
 use rusqlite::{Connection, ffi, params};
 
 use super::super::{BlobBody, Outcome, Refused, SettledVersion, TextRecord, Write};
-use super::{events, integer, log, schema};
+use super::{events, integer, log, schema, upkeep};
 use crate::access::{TokenRecord, TokenScope};
 
 /// Why a write stopped: it was refused, or the database failed.
@@ -116,6 +117,7 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             project,
             hash,
             body,
+            at,
         } => {
             let (size, bytes) = match body {
                 BlobBody::Inline(bytes) => (bytes.len() as u64, Some(&bytes[..])),
@@ -126,10 +128,11 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             )?
             .execute(params![hash.as_bytes(), integer(size), bytes])?;
             db.prepare_cached(
-                "INSERT INTO grants (project, blob)
-                 VALUES (?1, (SELECT key FROM blobs WHERE hash = ?2)) ON CONFLICT DO NOTHING",
+                "INSERT INTO grants (project, blob, uploaded_at)
+                 VALUES (?1, (SELECT key FROM blobs WHERE hash = ?2), ?3)
+                 ON CONFLICT DO UPDATE SET uploaded_at = max(uploaded_at, excluded.uploaded_at)",
             )?
-            .execute(params![project.as_str(), hash.as_bytes()])?;
+            .execute(params![project.as_str(), hash.as_bytes(), integer(*at)])?;
             Ok(())
         }
         Write::PutToken(token) => put_token(db, token),
@@ -161,6 +164,7 @@ fn apply(db: &Connection, write: &Write) -> Result<(), Stopped> {
             keep,
         } => events::append(db, project, events, *keep),
         Write::Lines(lines) => events::append_lines(db, lines),
+        Write::Upkeep(upkeep) => upkeep::apply(db, upkeep),
     }
 }
 
