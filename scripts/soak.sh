@@ -85,9 +85,9 @@ fuzz() {
 fuzz
 rows_of hostile '^'
 rows_of edge '^(hostile|foreign)::'
+rows_of sync_server '^project::tests::random::|::soak::'
 rows_of soak '^'
 rows_of mass_delete '^'
-rows_of sync_server '::(soak|random)::'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'
 
 echo

@@ -13,7 +13,7 @@ use super::config::{Direction, Meant};
 use super::guard::Side;
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
-use crate::watch::{Watcher, watches_allowed};
+use crate::watch::{Urgency, Watcher, watches_allowed};
 
 /// Somebody who waits.
 pub(super) struct Barrier {
@@ -82,6 +82,7 @@ impl Engine {
     ) {
         self.pass_meant(&meant);
         self.works.retry_failed(Instant::now());
+        self.look_at_all_known();
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
@@ -90,6 +91,18 @@ impl Engine {
             meant,
             step: Step::Sight(cookie, answer),
         });
+    }
+
+    /// What a program writes to a file that it keeps open, or maps, or writes under another name of the file outside,
+    /// the kernel tells of later or never: a barrier looks.
+    fn look_at_all_known(&mut self) {
+        if self.watcher.is_none() {
+            return;
+        }
+        let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
+        for path in known {
+            self.mark(&path, Urgency::Now);
+        }
     }
 
     /// Asks the server for the project once more: its answer is behind all that it has sent.

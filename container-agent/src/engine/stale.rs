@@ -8,6 +8,7 @@
 //! whoever really meant to remove them can, by writing the same once more, or in part.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use uspark_shared::diff::{TextEdit, diff, replaced_lines};
 use uspark_shared::text::utf16_len;
@@ -17,8 +18,19 @@ const TELLING: u32 = 4;
 
 /// Whether `now` takes back in full what made `after` of `before`.
 pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
-    lines_tell(before, after, now)
-        .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
+    let takes = || {
+        lines_tell(before, after, now)
+            .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
+    };
+    !has_words(before, after, now) && takes()
+}
+
+/// Whether the words that were brought are there, in their order and between their neighbours, however
+/// they are set: lines joined or broken anew, other blanks, quotes or separators.
+fn has_words(before: &str, after: &str, now: &str) -> bool {
+    let counts = count([before, after, now], neighbours);
+    let brought = || counts.values().filter(|[before, after, _]| before < after);
+    brought().next().is_some() && brought().all(|[_, after, now]| now >= after)
 }
 
 /// How many words one of two texts has and the other has not, wherever they are; then how many lines.
@@ -97,16 +109,21 @@ fn is_like(old: &str, new: &str) -> bool {
     common >= TELLING as usize && 4 * common > 3 * shorter
 }
 
+/// Each word with the one behind it.
+fn neighbours(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    words(text).zip(words(text).skip(1))
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_between = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
     text.split(is_between).filter(|word| !word.is_empty())
 }
 
 /// How often each piece is in each text.
-fn count<'a, const N: usize, P: Iterator<Item = &'a str>>(
+fn count<'a, const N: usize, T: Eq + Hash, P: Iterator<Item = T>>(
     texts: [&'a str; N],
     pieces: impl Fn(&'a str) -> P,
-) -> HashMap<&'a str, [usize; N]> {
+) -> HashMap<T, [usize; N]> {
     let mut counts = HashMap::new();
     for (at, text) in texts.into_iter().enumerate() {
         for piece in pieces(text) {
@@ -199,6 +216,25 @@ mod tests {
         let (before, after) = ("a\nb\n", "a brought;\nalso; here;\nhis; own;\nb\n");
         let now = "a\nmine; my own;\nhis; own; and mine;\nb\n";
         assert!(!takes_back(before, after, now));
+    }
+
+    #[test]
+    fn who_sets_the_words_anew_has_seen_them() {
+        let (before, after) = ("one\ntwo\nthree\n", "one\nHello people\ntwo\nthree\n");
+        for now in [
+            "one Hello people two three ",
+            "one Hello\npeople two\nthree\n",
+            "one\n\nHello  people\n\ntwo\nthree\n",
+            "\"one\", \"Hello people\", \"two\", \"three\"\n",
+        ] {
+            assert!(!takes_back(before, after, now), "{now}");
+        }
+        let (before, after) = (
+            "{\n  'a': 1,\n  'b': 2\n}\n",
+            "{\n  'a': 1,\n  'typed': 7,\n  'b': 2\n}\n",
+        );
+        assert!(!takes_back(before, after, "{\"a\":1,\"typed\":7,\"b\":2}"));
+        assert!(takes_back(before, after, "{\"a\":1,\"b\":2,\"typist\":7}"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A step that needs something first (a blob uploaded, a document loaded) asks for it and returns;
 //! when it has come the path is planned again, and the step finds it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::path::FilePath;
@@ -20,6 +22,10 @@ use crate::clock::now_ms;
 use crate::journal::{Base, Record};
 use crate::link::BlobError;
 use crate::watch::Urgency;
+
+/// How long a text of which the end is missing is waited for: programs that write a file in pieces, opened anew
+/// for each, pause for less.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Finds the next step for a path, and takes it.
@@ -205,9 +211,18 @@ impl Engine {
         if !self.ensure_loaded(path, &doc) {
             return;
         }
+        let settled = self.project.settled.get(&doc).copied();
+        let is_settled = matches!(view.disk, Disk::File { hash, .. } if settled == Some(hash));
+        if is_settled && self.stale.contains(&doc) && self.wire.is_up() {
+            // What somebody has copied here from elsewhere is no edit of ours: it is on its way.
+            return self.exchange(path, &doc);
+        }
         let Some(text) = self.works.get_mut(path).and_then(|work| work.text.take()) else {
             return self.look_again(path);
         };
+        if self.may_go_on(path, &doc, &text) {
+            return;
+        }
         let first = !self.has_state(&doc);
         let used = self.turn_used();
         let writer = match self.works.get(path).is_some_and(|work| work.by_named_call) {
@@ -432,6 +447,26 @@ impl Engine {
             }
             self.mark_for(&directory, Urgency::Soon, cause);
         }
+    }
+
+    /// Whether a text of which the end is missing may be one that a program is writing anew, a piece
+    /// after the other: whether it had read what others typed shows only in all of it. It is looked
+    /// at again.
+    fn may_go_on(&mut self, path: &FilePath, doc: &DocId, text: &str) -> bool {
+        let document = self.texts.get(doc);
+        let is_cut = document.is_some_and(|document| document.is_cut_short(text));
+        let Some(work) = self.works.get_mut(path) else {
+            return false;
+        };
+        let until = work.cut_since.get_or_insert_with(Instant::now).to_owned() + CUT_PATIENCE;
+        if !is_cut || work.by_named_call || Instant::now() >= until {
+            work.cut_since = None;
+            return false;
+        }
+        work.held_until = Some(until);
+        work.view = None;
+        self.works.wake_at(until, path);
+        true
     }
 
     /// Whether edits of the text that the project has at a path are on their way to the server. It is

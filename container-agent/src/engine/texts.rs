@@ -328,6 +328,13 @@ impl TextDocument {
         past.back().is_some_and(|past| is_recent(past.at, now))
     }
 
+    /// Whether these bytes are only a beginning of what is on disk, and others' words were written
+    /// back lately.
+    pub fn is_cut_short(&self, bytes: &str) -> bool {
+        let shadow = self.shadow.text();
+        self.has_past() && bytes.len() < shadow.len() && shadow.starts_with(bytes)
+    }
+
     /// Whether something was written back so lately that whoever writes now may not have seen it.
     pub fn has_past(&self) -> bool {
         !self.past.is_empty()

@@ -38,6 +38,8 @@ pub(super) struct Work {
     pub held_until: Option<Instant>,
     /// When it was first found absent, of a path that has a base.
     pub absent_since: Option<Instant>,
+    /// When its text was first found cut short, of what others have typed into lately.
+    pub cut_since: Option<Instant>,
     /// It is only looked at because its file was changed under another of its names.
     pub by_other_name: bool,
     /// What the last look found.

@@ -379,6 +379,64 @@ async fn words_survive_a_stale_write_also_after_a_restart_until_they_are_removed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_writes_what_it_has_read_in_pieces_doubles_nothing() {
+    let server = Double::new();
+    let typed = "one\nHello people\ntwo\n";
+    for (n, script) in [
+        ": > F; sleep 0.3; cat N >> F",
+        "head -n 1 N > F; sleep 0.1; tail -n +2 N >> F",
+        ": > F; while read -r line; do echo \"$line\" >> F; sleep 0.05; done < N",
+        "tr '\\n' ' ' < N > F",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("f{n}");
+        server.text_file(&name, "one\ntwo\n");
+        let place = Place::new();
+        let agent = place.watch(&server).await;
+        server.type_into(&name, |_| typed.to_owned());
+        eventually("the write-back", || place.read(&name) == typed).await;
+        place.sh(&format!("cp {name} .uspark/N"));
+        let script = script.replace('F', &name).replace('N', ".uspark/N");
+        place.sh(&script);
+        let written = place.read(&name);
+        agent.equal().await;
+        assert_eq!(server.text(&name), written, "{script}");
+        assert_eq!(place.read(&name).matches("Hello").count(), 1, "{script}");
+        agent.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_to_the_disk_another_way_too_is_not_doubled() {
+    let server = Double::new();
+    for name in ["f", "g"] {
+        server.text_file(name, "one\n");
+    }
+    let place = Place::new();
+    place.watch(&server).await.finish().await;
+    for name in ["f", "g"] {
+        server.type_into(name, |t| format!("{t}two\n"));
+    }
+    // A checkout of the same commit, or an older `.uspark` that was put back.
+    place.write("f", "one\ntwo\n");
+    place.write("g", "one\ntwo\nmine\n");
+    let agent = place.watch(&server).await;
+    agent.equal().await;
+    assert_eq!(
+        (server.text("f"), place.read("f")),
+        ("one\ntwo\n".into(), "one\ntwo\n".into())
+    );
+    assert_eq!(server.text("g"), place.read("g"));
+    // The shadow is where the disk is.
+    place.write("f", "one\ntwo\nthree\n");
+    agent.equal().await;
+    assert_eq!(server.text("f"), "one\ntwo\nthree\n");
+    agent.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_new_files_at_one_path_both_are_kept() {
     let server = Double::new();
     let place = Place::new();

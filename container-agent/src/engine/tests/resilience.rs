@@ -662,3 +662,36 @@ async fn two_agents_a_person_and_racing_writers_lose_no_token() {
         .count();
     assert_eq!(conflicts, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_sees_what_no_event_tells_of() {
+    use std::io::Write as _;
+
+    let (server, place) = (Double::new(), Place::new());
+    place.sh("echo one > log; echo one > cut; mkdir -p b/e; echo one > linked");
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::hard_link(place.dir.path().join("linked"), outside.path().join("name")).unwrap();
+    let agent = place.watch(&server).await;
+    // Kept open, as a server keeps its log and a database its file.
+    let mut log = std::fs::File::options()
+        .append(true)
+        .open(place.dir.path().join("log"))
+        .unwrap();
+    for round in 0..3 {
+        writeln!(log, "line {round}").unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(place.dir.path().join("cut"))
+            .unwrap()
+            .set_len(round)
+            .unwrap();
+        std::fs::write(outside.path().join("name"), format!("round {round}\n")).unwrap();
+        agent.equal().await;
+        assert_eq!(server.tree(), place.tree());
+    }
+    // Another directory in the place of one that is moved away at once.
+    place.sh("mv b c; mkdir b");
+    agent.equal().await;
+    assert_eq!(server.tree(), place.tree());
+    agent.finish().await;
+}
