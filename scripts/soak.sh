@@ -26,7 +26,7 @@ export USPARK_SOAK=1
 
 cargo build --release --bins
 built=$(cargo test --release --no-run --message-format json-render-diagnostics \
-  -p uspark-tests --test soak --test mass_delete -p container-agent --lib -p uspark-shared --test hostile \
+  -p uspark-tests --test soak --test mass_delete -p container-agent -p uspark-shared --test hostile \
   -p sync-server --test edge --lib)
 
 # The path of a test executable that was built.

@@ -175,16 +175,13 @@ async fn step(server: &Server, agents: &mut [Agent], dice: &mut Dice, story: &mu
         }
         14 => {
             // Its bytes come later.
-            let content = format!("late {}\n", story.drawn);
+            let content = format!("late {} {}\n", story.drawn, dice.roll(1000));
             let hash = BlobHash::of(content.as_bytes());
-            let entry = match dice.roll(2) {
-                0 => text(&story.draw(), hash),
-                _ => Entry::Blob {
-                    hash,
-                    size: 1,
-                    mode: 0o644,
-                    mtime: 5,
-                },
+            let entry = Entry::Blob {
+                hash,
+                size: 1,
+                mode: 0o644,
+                mtime: 5,
             };
             story.absent.push(content);
             agent.edit(&[set(at, entry)]);
@@ -333,18 +330,32 @@ async fn find_words(server: &Server, story: &Story) {
     }
 }
 
+/// The manifest and the entries, as soon as they have the same paths: bytes of the original protocol are
+/// merged when they have been read.
+async fn settled_tree(
+    server: &Server,
+    seed: u64,
+) -> (HashMap<String, String>, Vec<(FilePath, Entry)>) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let files = server.files().await;
+        let replica = server.replica().await;
+        let entries = replica.entries();
+        let named: HashSet<String> = replica.files().into_iter().map(|(key, _)| key).collect();
+        let shown: HashSet<String> = files.keys().cloned().collect();
+        if named == shown && entries.len() == named.len() {
+            return (files, entries);
+        }
+        let odd: Vec<_> = named.symmetric_difference(&shown).collect();
+        let is_late = tokio::time::Instant::now() > deadline;
+        assert!(!is_late, "seed {seed}: {odd:?} of {:?}", replica.files());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The tree is one that every disk can hold, and the manifest and the document say the same.
 async fn check(server: &Server, seed: u64) -> HashMap<String, String> {
-    // First, because that waits for what is being repaired.
-    let files = server.files().await;
-    let replica = server.replica().await;
-    let entries = replica.entries();
-    assert_eq!(
-        entries.len(),
-        replica.files().len(),
-        "seed {seed}: a key that is no entry"
-    );
-    assert_eq!(entries.len(), files.len(), "seed {seed}: {entries:?}");
+    let (files, entries) = settled_tree(server, seed).await;
     let (mut names, mut docs) = (HashSet::new(), HashSet::new());
     for (at, entry) in &entries {
         assert!(
@@ -432,7 +443,7 @@ async fn play(seed: u64) -> Story {
 #[tokio::test(flavor = "multi_thread")]
 async fn repairs_by_random_interleavings() {
     let mut row = Row::begin("repairs by random interleavings");
-    let plays = row.count(2_400, 24);
+    let plays = row.count(1_000, 24);
     let (mut words, mut docs) = (0, 0);
     for _ in 0..plays {
         let story = play(row.random.u64(..)).await;
