@@ -40,6 +40,8 @@ const EVENTS_PER_TURN: usize = 256;
 const STEPS_PER_TURN: usize = 4096;
 /// How often idle documents are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How long `rm -rf` of a workspace may take from `.uspark` to the workspace itself.
+const STATE_GRACE: Duration = Duration::from_millis(500);
 /// Why nothing is synced any more.
 pub(super) const STATE_LOST: &str = ".uspark was removed or replaced: nothing is synced any more";
 /// How long a document stays open and loaded without being used.
@@ -268,7 +270,11 @@ impl Engine {
                 self.wake_all();
                 self.note("the workspace is back".into());
             }
-            WatchEvent::CookiesGone => self.look_for_state(),
+            WatchEvent::CookiesGone => {
+                // The root may be about to go as well, which is another matter.
+                let soon = Instant::now() + STATE_GRACE;
+                self.next_housekeeping = self.next_housekeeping.min(soon);
+            }
         }
     }
 
