@@ -23,11 +23,7 @@ test: programs page ## everything that must hold: format, lints, unit tests, end
 	@echo
 	@echo "OK: every test passed."
 
-<<<<<<< HEAD
-soak: programs ## the long forms of tests, row by row; goes on where it was stopped
-=======
 soak: programs ## the long forms of the tests, row by row; goes on where it was stopped
->>>>>>> main
 	@scripts/soak.sh
 
 bench: ## uspark beside its peers, as far as they are installed: tables on stdout

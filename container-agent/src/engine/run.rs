@@ -281,7 +281,9 @@ impl Engine {
     /// Ends the sync if `.uspark` is not there any more: with it went the lock, and what is remembered of what was
     /// agreed. An agent that began in a new one would take this one's work for somebody else's.
     fn look_for_state(&mut self) {
-        if !self.root_lost && self.refused.is_none() && !self.state.is_there() {
+        // Of a root that is gone the watcher tells.
+        let is_lost = || !self.state.is_there() && self.jobs.root().is_there();
+        if !self.root_lost && self.refused.is_none() && is_lost() {
             self.refuse(STATE_LOST.into());
         }
     }
