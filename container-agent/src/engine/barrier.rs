@@ -94,9 +94,9 @@ impl Engine {
     }
 
     /// What a program writes to a file that it keeps open, or maps, or writes under another name of the file outside,
-    /// the kernel tells of later or never: a barrier looks.
+    /// the kernel tells of later or never: a barrier looks. One way everything was listed just now.
     fn look_at_all_known(&mut self) {
-        if self.watcher.is_none() {
+        if self.config.direction != Direction::Both {
             return;
         }
         let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
