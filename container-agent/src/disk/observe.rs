@@ -169,6 +169,21 @@ impl Root {
         Ok(unsyncable(why))
     }
 
+    /// Whether a file or a link is as it was when it had this fingerprint; without one, whether there is a
+    /// directory. What cannot be told is not.
+    pub fn is_still(&self, path: &FilePath, known: Option<&Fingerprint>) -> bool {
+        let Ok(stat) = self
+            .parent(path)
+            .and_then(|parent| rustix::fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW))
+        else {
+            return false;
+        };
+        match known {
+            Some(known) => *known == Fingerprint::exact(&stat),
+            None => kind_of(&stat) == FileType::Directory,
+        }
+    }
+
     /// Opens a regular file for reading.
     pub fn open_file(&self, path: &FilePath) -> Result<File, DiskError> {
         let open = || {

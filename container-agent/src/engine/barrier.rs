@@ -11,6 +11,7 @@ use uspark_shared::path::FilePath;
 
 use super::config::{Direction, Meant};
 use super::guard::Side;
+use super::jobs::DiskJob;
 use super::report::{LinkState, Pending, Report, Skipped, Status};
 use super::run::Engine;
 use crate::watch::{Urgency, Watcher, watches_allowed};
@@ -24,8 +25,12 @@ pub(super) struct Barrier {
 }
 
 enum Step {
-    /// For its cookie unless it was seen, and for the answer of this number.
-    Sight(Option<Cookie>, u64),
+    /// For its cookie and its comparison, unless they are there, and for the answer of this number.
+    Sight {
+        cookie: Option<Cookie>,
+        comparison: Option<u64>,
+        answer: u64,
+    },
     /// For the paths up to this mark.
     Rest(u64),
     /// For the updates before this place in line; the paths were marked up to this mark.
@@ -66,7 +71,7 @@ impl Barrier {
 
     fn scope(&self) -> Scope {
         match self.step {
-            Step::Sight(..) => EVERYTHING,
+            Step::Sight { .. } => EVERYTHING,
             Step::Rest(mark) => Scope { mark, ..EVERYTHING },
             Step::Acknowledged(seq, mark) => Scope { mark, seq },
         }
@@ -82,26 +87,49 @@ impl Engine {
     ) {
         self.pass_meant(&meant);
         self.works.retry_failed(Instant::now());
-        self.look_at_all_known();
+        let comparison = self.compare_known();
         let cookie = self.put_cookie();
         let answer = self.ask_project();
         self.barriers.push(Barrier {
             deadline,
             reply,
             meant,
-            step: Step::Sight(cookie, answer),
+            step: Step::Sight {
+                cookie,
+                comparison,
+                answer,
+            },
         });
     }
 
     /// What a program writes to a file that it keeps open, or maps, or writes under another name of the file outside,
     /// the kernel tells of later or never: a barrier looks. One way everything was listed just now.
-    fn look_at_all_known(&mut self) {
+    ///
+    /// Gives the number of the comparison.
+    fn compare_known(&mut self) -> Option<u64> {
         if self.config.direction != Direction::Both {
-            return;
+            return None;
         }
-        let known: Vec<FilePath> = self.agreed.paths().cloned().collect();
-        for path in known {
+        self.comparisons += 1;
+        // What is worked on is looked at anyway, and what is skipped when it changes.
+        let is_at_rest =
+            |path: &FilePath| self.works.get(path).is_none() && !self.skipped.contains_key(path);
+        let known = self.agreed.iter().filter(|(path, _)| is_at_rest(path));
+        let known = known.map(|(path, base)| (path.clone(), base.print));
+        let (number, known) = (self.comparisons, known.collect());
+        self.jobs.disk(DiskJob::Compare { number, known });
+        Some(self.comparisons)
+    }
+
+    /// What differs from what is known is looked at, as if the kernel had told of it.
+    pub(super) fn compared(&mut self, number: u64, differing: Vec<FilePath>) {
+        for path in differing {
             self.mark(&path, Urgency::Now);
+        }
+        for barrier in &mut self.barriers {
+            if let Step::Sight { comparison, .. } = &mut barrier.step {
+                comparison.take_if(|awaited| *awaited <= number);
+            }
         }
     }
 
@@ -119,7 +147,7 @@ impl Engine {
     pub(super) fn ask_again(&mut self) {
         let next = self.asked + 1;
         for barrier in &mut self.barriers {
-            if let Step::Sight(_, answer) = &mut barrier.step {
+            if let Step::Sight { answer, .. } = &mut barrier.step {
                 *answer = next;
             }
         }
@@ -127,7 +155,7 @@ impl Engine {
 
     pub(super) fn barrier_cookie(&mut self, name: &str) {
         for barrier in &mut self.barriers {
-            if let Step::Sight(cookie, _) = &mut barrier.step {
+            if let Step::Sight { cookie, .. } = &mut barrier.step {
                 cookie.take_if(|cookie| cookie == name);
             }
         }
@@ -139,9 +167,11 @@ impl Engine {
         let mut at = 0;
         while at < self.barriers.len() {
             let step = match &self.barriers[at].step {
-                Step::Sight(None, answer)
-                    if self.may_plan() && self.following && self.answered >= *answer =>
-                {
+                Step::Sight {
+                    cookie: None,
+                    comparison: None,
+                    answer,
+                } if self.may_plan() && self.following && self.answered >= *answer => {
                     Some(Step::Rest(self.works.last_mark()))
                 }
                 Step::Rest(mark) if self.listed && !self.works.any_since(*mark) => {

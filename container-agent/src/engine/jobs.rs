@@ -80,6 +80,11 @@ pub(super) enum DiskJob {
         print: Fingerprint,
         mode: u32,
     },
+    /// Find what is not as it was when these were last seen.
+    Compare {
+        number: u64,
+        known: Vec<(FilePath, Option<Fingerprint>)>,
+    },
     /// Make a directory.
     MakeDir(FilePath),
     /// Remove a directory, if it is empty, and with it those above that then are.
@@ -160,6 +165,7 @@ pub(super) enum Done {
     DirRemoved(FilePath, Result<bool, DiskError>),
     BaseKept(FilePath, Result<bool, DiskError>),
     Discarded(FilePath),
+    Compared(u64, Vec<FilePath>),
     Kept(FilePath, FilePath, Result<bool, DiskError>),
     Uploaded(FilePath, BlobHash, Result<(), TransferError>),
     Fetched(FilePath, BlobHash, Result<Fetched, TransferError>),
@@ -348,6 +354,11 @@ impl DiskJob {
             Self::Sweep(path) => {
                 root.sweep(&path);
                 Done::Discarded(path)
+            }
+            Self::Compare { number, mut known } => {
+                known.retain(|(path, print)| !root.is_still(path, print.as_ref()));
+                let differing = known.into_iter().map(|(path, _)| path);
+                Done::Compared(number, differing.collect())
             }
             Self::MakeDir(path) => {
                 let result = root.make_dir(&path);

@@ -356,6 +356,7 @@ impl Engine {
                 Err(error) => self.trouble(&path, chain(&error), Again::Later),
             },
             Done::Discarded(path) => self.discarded(&path),
+            Done::Compared(number, differing) => self.compared(number, differing),
             Done::Kept(path, kept, result) => self.kept(&path, kept, result),
             Done::Uploaded(path, hash, result) => self.uploaded(&path, hash, result),
             Done::Fetched(path, hash, result) => self.fetched(&path, hash, result),

@@ -160,6 +160,8 @@ pub(super) struct Engine {
     pub next_housekeeping: Instant,
     pub last_left: usize,
     pub cookies: u64,
+    /// How often what is known was compared with the disk.
+    pub comparisons: u64,
 }
 
 impl Engine {

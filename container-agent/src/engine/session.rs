@@ -209,6 +209,7 @@ impl Session {
             next_housekeeping: now,
             last_left: 0,
             cookies: 0,
+            comparisons: 0,
         };
         engine.remember_departed(remembered.departed);
         engine.mark_differences();
