@@ -19,7 +19,7 @@ test: programs ## everything that must hold: format, lints, unit tests, end-to-e
 	@echo
 	@echo "OK: every test passed."
 
-soak: programs ## the long forms of tests, row by row; goes on where it was stopped
+soak: programs ## the long forms of the tests, row by row; goes on where it was stopped
 	@scripts/soak.sh
 
 bench: ## uspark beside its peers, as far as they are installed: tables on stdout

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The long forms of the rows in `tests/tests/soak`, `container-agent/src/engine/tests/soak` and
-# `sync-server/src/collector/tests/soak.rs`, and once each the tests that are rows without a long form: see
-# `make soak`.
+# The long forms of the rows, as `make soak`: those in `tests/tests/soak`, `container-agent/src/engine/tests/soak`,
+# `shared/tests/hostile.rs` and `sync-server`; the fuzz targets, where there is what they need; and once each the tests that
+# are rows without a long form.
 #   ROW=part of a name   only those rows
 #   SEED=number          every row with this seed; else each draws one, and prints it
 # A row that held for these very files (and this seed) is not run again: target/soak has what it printed.
@@ -26,7 +26,8 @@ export USPARK_SOAK=1
 
 cargo build --release --bins
 built=$(cargo test --release --no-run --message-format json-render-diagnostics \
-  -p uspark-tests --test soak --test mass_delete -p container-agent -p sync-server --lib)
+  -p uspark-tests --test soak --test mass_delete -p container-agent --lib -p uspark-shared --test hostile \
+  -p sync-server --test edge --lib)
 
 # The path of a test executable that was built.
 executable() {
@@ -62,14 +63,37 @@ rows_of() {
     total=$((total + $(sed -n 's/^took \([0-9]*\) s$/\1/p' "$out")))
   done
 }
+# The fuzz targets, each for a while, where there is what they need: a row that is a program of its own.
+fuzz() {
+  local out=$results/fuzz
+  [[ fuzz == *"${ROW:-}"* ]] || return 0
+  rows=$((rows + 1))
+  if [ -e "$out" ]; then
+    echo "held before: fuzz"
+  else
+    echo "== fuzz"
+    local began=$SECONDS code=0
+    scripts/fuzz.sh 20 >"$out.part" || code=$?
+    cat "$out.part"
+    [ "$code" != 3 ] || return 0
+    [ "$code" = 0 ] || { failed=1 && return 0; }
+    echo "took $((SECONDS - began)) s" >>"$out.part"
+    mv "$out.part" "$out"
+  fi
+  total=$((total + $(sed -n 's/^took \([0-9]*\) s$/\1/p' "$out")))
+}
+fuzz
+rows_of hostile '^'
+rows_of edge '^(hostile|foreign)::'
+rows_of sync_server '^project::tests::random::|::soak::'
 rows_of soak '^'
 rows_of mass_delete '^'
-rows_of sync_server '::soak::'
 rows_of container_agent '^engine::tests::(soak|resilience|conflicts|mass_delete)::'
 
 echo
 grep -hE '^held ' "$results"/* || true
 [ "$rows" -gt 0 ] || { echo "FAILED: no row is called like ${ROW:-}."; exit 1; }
+grep -h '^NOT RUN' "$results"/fuzz.part 2>/dev/null || true
 [ "$failed" = 0 ] || { echo "FAILED: some rows did not hold."; exit 1; }
 echo "$rows rows took $((total / 60)) min $((total % 60)) s."
 [ "$total" -le "$most" ] || { echo "FAILED: they may take $((most / 60)) min."; exit 1; }

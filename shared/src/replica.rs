@@ -33,6 +33,7 @@ use yrs::{
 pub use project::{KeyChange, ProjectApplied, ProjectEdit, ProjectReplica};
 pub use text::TextReplica;
 
+use crate::codec::Writer;
 use crate::update::{Block, BlockKind, Id, Parent, Scan, ScanError, scan};
 
 /// The update that adds nothing, as Yjs encodes it: no blocks, no deletions.
@@ -252,19 +253,29 @@ impl Replica {
     fn integrate_whole(&self, update: &[u8]) -> Result<bool, ReplicaError> {
         let decoded = self.decode(update)?;
         // Dropping a transaction commits it, and a panic while unwinding aborts the process: it is
-        // dropped by hand, on the good path only. A poisoned replica leaks its transaction.
+        // dropped by hand, and guarded. Without that a poisoned document would stay in memory.
         let mut txn = ManuallyDrop::new(self.doc.transact_mut());
-        self.guarded(|| txn.apply_update(decoded))?
-            .map_err(|error| {
-                self.poisoned.store(true, Ordering::Relaxed);
-                ReplicaError::Decode(error.to_string())
-            })?;
-        self.guarded(|| {
+        let applied = self.guarded(|| txn.apply_update(decoded));
+        let commit = || {
             let mut txn: TransactionMut<'_> = ManuallyDrop::into_inner(txn);
             txn.prune_pending();
             txn.commit();
             !txn.insert_set().is_empty() || !txn.delete_set().is_empty()
-        })
+        };
+        match applied {
+            Ok(Ok(())) => self.guarded(commit),
+            Ok(Err(error)) => {
+                // A part of it is in.
+                let _ = self.guarded(commit);
+                self.let_go_of_subdocuments();
+                self.poisoned.store(true, Ordering::Relaxed);
+                Err(ReplicaError::Decode(error.to_string()))
+            }
+            Err(error) => {
+                let _ = catch_unwind(AssertUnwindSafe(commit));
+                Err(error)
+            }
+        }
     }
 
     /// The state vector, encoded.
@@ -322,6 +333,28 @@ impl Replica {
         Some(txn.encode_update_v1())
     }
 
+    /// A subdocument and its document hold each other in yrs 0.28, and neither would ever leave memory. All
+    /// elements are deleted, and with that collected.
+    fn let_go_of_subdocuments(&self) {
+        let Ok(txn) = self.doc.try_transact() else {
+            return;
+        };
+        if txn.subdocs().next().is_none() {
+            return;
+        }
+        let known = txn.state_vector();
+        drop(txn);
+        let mut all = Writer::new();
+        all.var_uint(0).var_uint(known.len() as u64);
+        for (client, clock) in known.iter() {
+            all.var_uint(client.get()).var_uint(1);
+            all.var_uint(0).var_uint((*clock).into());
+        }
+        if let Err(error) = self.integrate_whole(&all.into_bytes()) {
+            debug_assert!(matches!(error, ReplicaError::Poisoned), "{error}");
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -335,6 +368,15 @@ impl Replica {
             self.poisoned.store(true, Ordering::Relaxed);
             ReplicaError::Poisoned
         })
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // In a thread that panics, another panic might be one too many.
+        if !std::thread::panicking() {
+            self.let_go_of_subdocuments();
+        }
     }
 }
 

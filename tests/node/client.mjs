@@ -1,18 +1,20 @@
-// An unmodified yjs + y-websocket client, steered by JSON lines. Arguments: the server's URL, a token.
+// An unmodified yjs + y-websocket client, steered by JSON lines. Arguments: the server's URL, a token, and which
+// y-websocket: the newest stable one without it.
 // One process is one client: y-websocket joins the providers of a process behind the server's back.
 
 import WebSocket from 'ws'
-import { WebsocketProvider } from 'y-websocket'
-import * as Y from 'yjs'
 import * as decoding from 'lib0/decoding'
 import { serve } from './lines.mjs'
 import { documentCommands } from './document.mjs'
+import { library } from './libraries.mjs'
 
 const SYNC = 0
 const STEP1 = 0
 const UPDATE = 2
 
-const [, , url, token] = process.argv
+const [, , url, token, generation] = process.argv
+const yjs = await library(generation)
+const { Y, WebsocketProvider } = yjs
 const params = token === undefined ? {} : { token }
 
 function connect (opened) {
@@ -28,7 +30,8 @@ function connect (opened) {
         let has
         if (type === UPDATE) {
           opened.updates.push(content.length)
-          has = Y.parseUpdateMeta(content).to
+          opened.echoes.push(content)
+          has = ends(content)
         } else if (type === STEP1) {
           // After a lost connection: what it echoed and we missed.
           has = Y.decodeStateVector(content)
@@ -45,10 +48,12 @@ function connect (opened) {
   provider.on('closed', event => { closed = { code: event.code, reason: event.reason } })
   provider.on('connection-close', () => { opened.closes += 1 })
   for (const event of ['sync', 'status', 'closed']) provider.on(event, () => opened.changed())
+  const clock = () => Y.decodeStateVector(Y.encodeStateVector(opened.doc)).get(opened.doc.clientID) ?? 0
   return {
+    awareness: provider.awareness,
     synced: () => provider.synced,
-    saved: () => echoed === Y.getState(opened.doc.store, opened.doc.clientID),
-    unsaved: () => `${echoed} of ${Y.getState(opened.doc.store, opened.doc.clientID)}`,
+    saved: () => echoed === clock(),
+    unsaved: () => `${echoed} of ${clock()}`,
     closed: () => closed,
     disconnect: () => provider.disconnect(),
     reconnect: () => provider.connect(),
@@ -63,5 +68,12 @@ function syncMessage (frame) {
   return { type: decoding.readVarUint(decoder), content: decoding.readVarUint8Array(decoder) }
 }
 
-const { commands, end } = documentCommands(connect)
+/** Up to which clock an update has the elements of each client. */
+function ends (update) {
+  const ends = new Map()
+  for (const { id, length } of Y.decodeUpdate(update).structs) ends.set(id.client, id.clock + length)
+  return ends
+}
+
+const { commands, end } = documentCommands(connect, yjs)
 await serve(commands, end)

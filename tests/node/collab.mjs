@@ -5,6 +5,7 @@ import WebSocket from 'ws'
 import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
 import { serve } from './lines.mjs'
 import { documentCommands } from './document.mjs'
+import { library } from './libraries.mjs'
 
 const [, , url, token] = process.argv
 
@@ -33,6 +34,7 @@ function connect (opened) {
   provider.on('close', () => { opened.closes += 1 })
   provider.attach()
   return {
+    awareness: provider.awareness,
     synced: () => provider.synced,
     saved: () => !provider.hasUnsyncedChanges,
     unsaved: () => `${provider.unsyncedChanges} changes, ${provider.synced ? '' : 'not '}synced, ${provider.isAuthenticated ? '' : 'not '}authenticated`,
@@ -49,5 +51,5 @@ function connect (opened) {
   }
 }
 
-const { commands, end } = documentCommands(connect)
+const { commands, end } = documentCommands(connect, await library())
 await serve(commands, async () => { await end(); socket.destroy() })

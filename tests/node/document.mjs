@@ -1,7 +1,6 @@
 // The commands of a steered Yjs client, the same over every provider. A client script brings `connect`, which attaches
 // an unmodified provider to a Y.Doc; everything here is plain Yjs, as an editor would use it.
 
-import * as Y from 'yjs'
 import { until } from './lines.mjs'
 
 const TIMEOUT = 30_000
@@ -9,6 +8,8 @@ const TIMEOUT = 30_000
 /**
  * One open document.
  *   provider     { synced(), saved(), closed(), disconnect(), reconnect(), destroy() }; it calls `changed` when any answer may differ
+ *   made         the updates that were made here
+ *   echoes       the Update messages received, where the provider lets them be seen
  *   updates      sizes of the Update messages received since the last `forget`
  *   deltas       what others did to the text, as Yjs deltas
  *   closes       how often the connection was lost
@@ -16,10 +17,12 @@ const TIMEOUT = 30_000
  *   cursors      places in the text that move with it
  */
 class OpenDocument {
-  constructor (name, connect) {
+  constructor (name, connect, { Y, text }) {
     this.name = name
     this.doc = new Y.Doc()
-    this.text = this.doc.getText('content')
+    this.text = text(this.doc)
+    this.made = []
+    this.echoes = []
     this.updates = []
     this.deltas = []
     this.closes = 0
@@ -27,7 +30,10 @@ class OpenDocument {
     this.cursors = []
     this.waiting = new Set()
     this.provider = connect(this)
-    this.doc.on('update', () => this.changed())
+    this.doc.on('update', (update, origin, doc, transaction) => {
+      if (transaction.local) this.made.push(update)
+      this.changed()
+    })
     this.text.observe(event => {
       if (!event.transaction.local) this.deltas.push(event.delta)
     })
@@ -63,18 +69,19 @@ class OpenDocument {
 }
 
 /** The commands, over documents opened with `connect(openDocument) -> provider`. */
-export function documentCommands (connect) {
+export function documentCommands (connect, library) {
+  const { Y, map } = library
   const open = new Map()
   const document = ({ document }) => {
     const found = open.get(document)
     if (found === undefined) throw new Error(`${document} is not open`)
     return found
   }
-  const files = request => document(request).doc.getMap('files')
+  const files = request => map(document(request).doc, 'files')
 
   const commands = {
     open: async request => {
-      const opened = new OpenDocument(request.document, connect)
+      const opened = new OpenDocument(request.document, connect, library)
       open.set(request.document, opened)
       if (request.synced === false) return
       await commands.waitSynced(request)
@@ -94,23 +101,23 @@ export function documentCommands (connect) {
     },
 
     files: request => files(request).toJSON(),
-    texts: request => document(request).doc.getMap('texts').toJSON(),
+    texts: request => map(document(request).doc, 'texts').toJSON(),
     setFile: request => { files(request).set(request.path, request.value) },
     removeFile: request => { files(request).delete(request.path) },
     // One transaction: the document never has two paths, nor none.
     renameFile: request => {
-      const map = files(request)
-      map.doc.transact(() => {
-        map.set(request.to, map.get(request.from))
-        map.delete(request.from)
+      const paths = files(request)
+      paths.doc.transact(() => {
+        paths.set(request.to, paths.get(request.from))
+        paths.delete(request.from)
       })
     },
     waitFile: async request => {
-      const map = files(request)
+      const paths = files(request)
       const gone = request.gone === true
-      await document(request).until(() => map.has(request.path) !== gone, request.timeout,
-        () => `${request.path} is ${gone ? 'still' : 'not'} among ${JSON.stringify([...map.keys()])}`)
-      return map.get(request.path) ?? null
+      await document(request).until(() => paths.has(request.path) !== gone, request.timeout,
+        () => `${request.path} is ${gone ? 'still' : 'not'} among ${JSON.stringify([...paths.keys()])}`)
+      return paths.get(request.path) ?? null
     },
 
     text: request => document(request).text.toString(),
@@ -178,6 +185,15 @@ export function documentCommands (connect) {
     },
 
     closes: request => document(request).closes,
+    // -> the updates made here, and those of them that came back, byte for byte; in hex
+    made: request => {
+      const { made, echoes } = document(request)
+      const hex = updates => updates.map(update => Buffer.from(update).toString('hex'))
+      const back = new Set(hex(echoes))
+      return { made: hex(made), echoed: hex(made).filter(update => back.has(update)) }
+    },
+    // Says nothing any more of who is here.
+    hide: request => document(request).provider.awareness?.destroy(),
     updates: request => document(request).updates,
     deltas: request => document(request).deltas,
     forget: request => {

@@ -26,7 +26,7 @@ mod workspace;
 
 pub use curl::{Curl, Reply};
 pub use eventually::{SOON, eventually, pause, same};
-pub use log::{Change, changes};
+pub use log::{Change, changes, is_stored};
 pub use model::{Model, Turn, call_id};
 pub use node::{Node, from_hex, to_hex};
 pub use outline::{Outline, same_outline};

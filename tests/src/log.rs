@@ -58,6 +58,21 @@ pub fn changes(server: &Server, project: &Project) -> Vec<Change> {
     changes
 }
 
+/// Whether the server has committed an update, byte for byte as it was sent.
+#[track_caller]
+pub fn is_stored(server: &Server, update: &[u8]) -> bool {
+    let count = database(server).and_then(|db| {
+        let same = "SELECT count(*) FROM updates WHERE body = ?1";
+        db.query_row(same, [update], |row| row.get::<_, u64>(0))
+    });
+    count.expect("the server's database can be read") == 1
+}
+
+fn database(server: &Server) -> rusqlite::Result<Connection> {
+    let path = server.data().join("uspark.db");
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
 fn change(path: String, action: &str, doc: Option<String>, origin: &Value) -> Option<Change> {
     let of = |key: &str| text(&origin[key]);
     (!origin.is_null()).then(|| Change {
@@ -78,8 +93,7 @@ fn text(value: &Value) -> Option<String> {
 type Logs = BTreeMap<String, Vec<(Vec<u8>, Value)>>;
 
 fn logs(server: &Server, project: &Project) -> rusqlite::Result<Logs> {
-    let path = server.data().join("uspark.db");
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let db = database(server)?;
     let mut statement = db.prepare(
         "SELECT doc, body, (SELECT origin FROM origins
                             WHERE origins.document = updates.document AND origins.seq <= updates.seq

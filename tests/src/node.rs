@@ -47,6 +47,12 @@ impl Node {
         Self::start("client.mjs", &[&project.url, &project.token])
     }
 
+    /// A client by another generation of y-websocket: the name of its package in `tests/node`.
+    #[track_caller]
+    pub fn client_of(project: &Project, package: &str) -> Self {
+        Self::start("client.mjs", &[&project.url, &project.token, package])
+    }
+
     /// A client by yjs and @hocuspocus/provider.
     #[track_caller]
     pub fn collab(project: &Project) -> Self {

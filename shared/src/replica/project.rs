@@ -157,8 +157,8 @@ impl ProjectReplica {
         let Changes { files, texts } = self.take_changes();
         Ok(ProjectApplied {
             applied,
-            files,
-            texts,
+            files: in_all(files),
+            texts: in_all(texts),
         })
     }
 
@@ -189,6 +189,27 @@ impl Deref for ProjectReplica {
     fn deref(&self) -> &Replica {
         &self.replica
     }
+}
+
+/// What changes in their order come to, each key once: updates that waited are taken in after the one
+/// that they waited for.
+fn in_all(changes: Vec<KeyChange>) -> Vec<KeyChange> {
+    let mut places = HashMap::new();
+    let mut all = Vec::<KeyChange>::with_capacity(changes.len());
+    for change in changes {
+        match places.get(&change.key) {
+            Some(place) => {
+                let earlier: &mut KeyChange = &mut all[*place];
+                earlier.after = change.after;
+            }
+            None => {
+                places.insert(change.key.clone(), all.len());
+                all.push(change);
+            }
+        }
+    }
+    all.retain(|change| change.before.is_some() || change.after.is_some());
+    all
 }
 
 /// Records every change of a root map. The closure runs inside a transaction: it cannot panic and
@@ -303,6 +324,27 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_waiting_updates_change_again_is_told_once() {
+        let (a, b) = (project(1), project(2));
+        let remove = |key: &str| ProjectEdit::RemoveFile(key.into());
+        let steps = [
+            a.edit(&[set("x", blob("1")), set("y", blob("1"))]),
+            a.edit(&[remove("x"), set("y", blob("2"))]),
+            a.edit(&[set("y", blob("3"))]),
+        ];
+        let [first, second, third] = steps.map(Option::unwrap);
+        for waits in [third, second] {
+            assert_eq!(b.apply_project(&waits).unwrap().files, []);
+        }
+        let y = KeyChange {
+            key: "y".into(),
+            before: None,
+            after: Some(blob("3").to_json()),
+        };
+        assert_eq!(b.apply_project(&first).unwrap().files, [y]);
+    }
+
+    #[test]
     fn an_update_that_adds_nothing_says_so() {
         let (a, b) = (project(1), project(2));
         let update = a.edit(&[set("x", blob("1"))]).unwrap();
@@ -328,5 +370,56 @@ mod tests {
         }
         kept.apply(&first).unwrap();
         assert_eq!(kept.entry(&"x".parse().unwrap()), Some(blob("2")));
+    }
+
+    /// An update that scans, and that yrs gives up in the middle: an element of it is in one that is no type.
+    #[test]
+    fn a_poisoned_replica_leaves_memory() {
+        let (author, project) = (project(1), project(2));
+        let entry = author.edit(&[set("x", Entry::Dir)]).unwrap();
+        let [id] = crate::update::scan(&entry)
+            .unwrap()
+            .blocks()
+            .map(|block| block.id)
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("one block");
+        };
+        let mut inside = crate::codec::Writer::new();
+        // One block of client 5, a text, and what it is in.
+        for number in [1, 1, 5, 0, 4, 0, id.client, id.clock.into()] {
+            inside.var_uint(number);
+        }
+        inside.var_string("x").byte(0);
+
+        let document = Arc::downgrade(&project.changes);
+        project.apply(&entry).unwrap();
+        let refused = project.apply(&inside.into_bytes());
+        assert!(
+            matches!(refused, Err(ReplicaError::Decode(_))),
+            "{refused:?}"
+        );
+        assert!(project.is_poisoned());
+        drop(project);
+        assert!(document.upgrade().is_none(), "it is still in memory");
+    }
+
+    #[test]
+    fn a_replica_with_a_subdocument_leaves_memory() {
+        let author = yrs::Doc::new();
+        let (map, list) = (
+            author.get_or_insert_map("m"),
+            author.get_or_insert_array("l"),
+        );
+        let mut txn = author.transact_mut();
+        map.insert(&mut txn, "sub", yrs::Doc::new());
+        let nested = yrs::Array::push_back(&list, &mut txn, yrs::MapPrelim::default());
+        nested.insert(&mut txn, "sub", yrs::Doc::new());
+        let update = txn.encode_update_v1();
+        let project = project(1);
+        let document = Arc::downgrade(&project.changes);
+        project.apply(&update).unwrap();
+        drop(project);
+        assert!(document.upgrade().is_none(), "it is still in memory");
     }
 }

@@ -95,6 +95,30 @@ impl TestServer {
         assert_eq!(made.status, 201, "{made:?}");
     }
 
+    /// Writes a text file, and gives the name of its document.
+    pub async fn text(&self, project: &str, path: &str, content: impl Into<Bytes>) -> String {
+        let file = format!("/api/projects/{project}/files/{path}");
+        let put = self.admin().put(&file).bytes(content).await.value();
+        format!("{project}/{}", put["doc"].as_str().unwrap())
+    }
+
+    /// An admin token of a project whose time is over.
+    pub async fn expired(&self, project: &str) -> String {
+        let wanted = json!({ "project": project, "access": "admin", "expiresIn": 1 });
+        let minted = self.admin().post("/api/tokens").json(wanted).await.value();
+        let token = minted["token"].as_str().unwrap().to_owned();
+        eventually("a token expires", || async {
+            self.with(&token)
+                .get("/api/tokens/self")
+                .send()
+                .await
+                .status
+                == 401
+        })
+        .await;
+        token
+    }
+
     /// A new token of a project.
     pub async fn token(&self, project: &str, access: &str) -> String {
         let wanted = json!({ "project": project, "access": access });
@@ -187,19 +211,21 @@ impl Call {
 
     /// The same with a server that may go away.
     pub async fn try_send(self) -> Result<Answer, Box<dyn Error + Send + Sync>> {
-        let Open {
-            status,
-            headers,
-            body,
-            connection,
-        } = self.open().await?;
-        let body = to_bytes(body, usize::MAX).await?;
-        connection.abort();
-        Ok(Answer {
-            status,
-            headers,
-            body,
-        })
+        self.open().await?.whole().await
+    }
+
+    /// The answer without its body, which may have no end.
+    pub async fn begin(self) -> Answer {
+        let open = self.open().await.unwrap();
+        if open.status >= 300 {
+            return open.whole().await.unwrap();
+        }
+        open.connection.abort();
+        Answer {
+            status: open.status,
+            headers: open.headers,
+            body: Bytes::new(),
+        }
     }
 
     /// The beginning of an answer.
@@ -221,6 +247,18 @@ impl Call {
             headers: parts.headers,
             body: Body::new(body),
             connection,
+        })
+    }
+}
+
+impl Open {
+    async fn whole(self) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        let body = to_bytes(self.body, usize::MAX).await?;
+        self.connection.abort();
+        Ok(Answer {
+            status: self.status,
+            headers: self.headers,
+            body,
         })
     }
 }

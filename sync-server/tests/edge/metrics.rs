@@ -55,13 +55,6 @@ async fn forgetful() -> TestServer {
     .await
 }
 
-/// A text file, and the name of its document.
-async fn text(server: &TestServer, project: &str, content: String) -> String {
-    let file = format!("/api/projects/{project}/files/secret-file.txt");
-    let put = server.admin().put(&file).bytes(content).await.value();
-    format!("{project}/{}", put["doc"].as_str().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_use_is_counted_up_and_down_again() {
     let server = forgetful().await;
@@ -74,7 +67,9 @@ async fn what_is_in_use_is_counted_up_and_down_again() {
         assert_eq!(server.metric(name).await, 0, "{name}");
     }
     server.project("secret-project").await;
-    let document = text(&server, "secret-project", "some text\n".into()).await;
+    let document = server
+        .text("secret-project", "secret-file.txt", "some text\n")
+        .await;
     let mut ws = Socket::ws(address, &document, &server.admin).await;
     ws.ask().await;
     ws.frame().await;
@@ -136,7 +131,9 @@ async fn what_is_in_use_is_counted_up_and_down_again() {
 async fn what_waits_for_a_slow_reader_is_counted_until_it_is_gone() {
     let server = forgetful().await;
     server.project("p").await;
-    let document = text(&server, "p", "x".repeat(1 << 20)).await;
+    let document = server
+        .text("p", "secret-file.txt", "x".repeat(1 << 20))
+        .await;
     let address = server.running.address();
     let mut slow = Socket::ws(address, &document, &server.admin).await;
     // More answers than the system holds back for a socket that is not read.
@@ -155,7 +152,7 @@ async fn what_waits_for_a_slow_reader_is_counted_until_it_is_gone() {
 async fn what_is_refused_and_moved_is_counted() {
     let server = forgetful().await;
     server.project("p").await;
-    let document = text(&server, "p", "text".into()).await;
+    let document = server.text("p", "secret-file.txt", "text").await;
     let address = server.running.address();
     for _ in 0..3 {
         server
@@ -212,7 +209,9 @@ async fn what_is_refused_and_moved_is_counted() {
 async fn anybody_may_read_them_and_learns_no_name() {
     let server = forgetful().await;
     server.project("secret-project").await;
-    let document = text(&server, "secret-project", "secret text".into()).await;
+    let document = server
+        .text("secret-project", "secret-file.txt", "secret text")
+        .await;
     let wanted = json!({ "project": "secret-project", "access": "read", "name": "secret-name" });
     let minted = server
         .admin()

@@ -35,7 +35,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     pub async fn send(&mut self, frame: Vec<u8>) {
-        self.0.send(Message::Binary(frame.into())).await.unwrap();
+        assert!(self.try_send(frame).await, "the socket is closed");
+    }
+
+    /// Sends on a socket that may be closed; gives whether it was not known to be.
+    pub async fn try_send(&mut self, frame: Vec<u8>) -> bool {
+        self.0.send(Message::Binary(frame.into())).await.is_ok()
     }
 
     /// Asks for the whole document.
@@ -51,17 +56,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Shows a token for a document on `/collab`.
     pub async fn auth(&mut self, document: &str, token: &str) {
-        let version = None;
-        let auth = CollabMessage::Auth(ClientAuth::Token { token, version });
-        self.send(ClientFrame::new(Address::new(document), auth).encode())
-            .await;
+        self.send(auth(document, token)).await;
     }
 
     /// Whether the server answers as one who may read.
     pub async fn is_served(&mut self) -> bool {
         let question = Said::Sync(SyncMessage::Step1(&[0])).encode();
-        // It may be closed already.
-        let _ = self.0.send(Message::Binary(question.into())).await;
+        self.try_send(question).await;
         loop {
             match self.0.next().await {
                 // Not the message that denies it.
@@ -85,14 +86,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// The close code and its reason, after what else comes.
     pub async fn closed(&mut self) -> (u16, String) {
+        let (_, code, reason) = self.until_closed().await;
+        (code, reason)
+    }
+
+    /// What comes until the socket is closed, the close code and its reason.
+    pub async fn until_closed(&mut self) -> (Vec<Vec<u8>>, u16, String) {
+        let mut frames = Vec::new();
         loop {
             match self.0.next().await {
                 Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
-                    return (code.into(), reason.to_string());
+                    return (frames, code.into(), reason.to_string());
                 }
                 Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("no close frame"),
+                Some(Ok(Message::Binary(frame))) => frames.push(frame.into()),
                 Some(Ok(_)) => {}
             }
         }
     }
+}
+
+/// The frame that shows a token for a document on `/collab`.
+pub fn auth(document: &str, token: &str) -> Vec<u8> {
+    let version = None;
+    let auth = CollabMessage::Auth(ClientAuth::Token { token, version });
+    ClientFrame::new(Address::new(document), auth).encode()
 }

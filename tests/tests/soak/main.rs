@@ -7,6 +7,7 @@
 mod attribution;
 mod away;
 mod claude;
+mod clients;
 mod events;
 mod kills;
 mod odd;

@@ -213,7 +213,9 @@ impl Owner {
         }
         let edit = ProjectEdit::RemoveFile(path.to_string());
         self.edit_project(&[edit], who.origin(), &mut writes);
-        self.lost_path(&entry, &mut writes);
+        if let Some(doc) = entry.doc() {
+            self.lost_path(doc, &mut writes);
+        }
         self.note_changes(who, |own| own == path, &mut writes);
         self.answer(reply, Ok(()), writes);
     }
@@ -434,29 +436,18 @@ impl Owner {
             wanted.who.origin(),
             writes,
         );
-        if let Some(before) = before.filter(|before| before.doc() != entry.doc()) {
-            self.lost_path(&before, writes);
+        // In place of bytes in the original protocol there was a text.
+        let text = wanted.doc.as_ref().map(|(doc, _)| doc);
+        let text = before.as_ref().and_then(Entry::doc).or(text);
+        if let Some(text) = text.filter(|text| entry.doc() != Some(text)) {
+            self.lost_path(text, writes);
         }
-        // The path may collide with another one.
-        let change = uspark_shared::replica::KeyChange {
-            key: path.into(),
-            before: None,
-            after: Some(entry.to_json()),
-        };
-        let repairs = self.review(&wanted.who.name, |review| review.changes(&[change]));
-        let author = Author {
-            who: &wanted.who,
-            seat: None,
-            base: PutBase::Nearest,
-        };
-        let ack = Ack::nobody();
-        self.carry_out(repairs, &author, writes, &ack);
+        self.review_own(path, &entry, &wanted.who, writes);
     }
 
-    /// Notes that an entry's text lies nowhere any more.
-    fn lost_path(&mut self, entry: &Entry, writes: &mut Vec<Write>) {
-        if let Some(doc) = entry.doc()
-            && self.tree.path_of(doc).is_none()
+    /// Notes that a text lies nowhere any more.
+    fn lost_path(&mut self, doc: &DocId, writes: &mut Vec<Write>) {
+        if self.tree.path_of(doc).is_none()
             && let Some(memo) = self.records.get_mut(doc)
         {
             memo.is_live = false;

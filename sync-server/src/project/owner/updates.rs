@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use uspark_shared::id::{BlobHash, DocId};
 use uspark_shared::path::FilePath;
-use uspark_shared::replica::{ProjectApplied, ProjectEdit, ReplicaError};
+use uspark_shared::replica::{KeyChange, ProjectApplied, ProjectEdit, ReplicaError};
 use uspark_shared::schema::{Entry, TextVersion};
 use uspark_shared::update::scan;
 
@@ -382,12 +382,16 @@ impl Owner {
         };
         let at = (self.deps.clock)();
         let tree = &self.tree;
-        let taken = tree.get(&memo.path).is_some()
-            || tree.has_below(&memo.path)
-            || tree.above(&memo.path).is_some()
-            || tree.collides_with(&memo.path).is_some();
-        if taken {
-            memo.path = tree.free(memo.path.conflict("edit", at));
+        let taken = match tree.above(&memo.path) {
+            // Below a file there is no place, beside it there is.
+            Some(above) if tree.get(&above) != Some(&Entry::Dir) => Some(above),
+            _ => (tree.get(&memo.path).is_some()
+                || tree.has_below(&memo.path)
+                || tree.collides_with(&memo.path).is_some())
+            .then(|| memo.path.clone()),
+        };
+        if let Some(taken) = taken {
+            memo.path = tree.free(taken.conflict("edit", at));
         }
         memo.is_live = true;
         let mode = uspark_shared::schema::DEFAULT_MODE;
@@ -400,7 +404,31 @@ impl Owner {
         let path = memo.path.clone();
         tracing::info!(project = %self.id, %doc, %path, "an edit brought a deleted text back");
         self.remember(doc, writes);
-        self.edit_project(&[ProjectEdit::SetFile(path, entry)], None, writes);
+        let edit = ProjectEdit::SetFile(path.clone(), entry.clone());
+        self.edit_project(&[edit], None, writes);
+        self.review_own(path, &entry, &Attribution::server(), writes);
+    }
+
+    /// Looks at an entry that the server itself has set: it may collide with another one.
+    pub(super) fn review_own(
+        &mut self,
+        path: FilePath,
+        entry: &Entry,
+        who: &Attribution,
+        writes: &mut Vec<Write>,
+    ) {
+        let change = KeyChange {
+            key: path.into(),
+            before: None,
+            after: Some(entry.to_json()),
+        };
+        let repairs = self.review(&who.name, |review| review.changes(&[change]));
+        let author = Author {
+            who,
+            seat: None,
+            base: PutBase::Nearest,
+        };
+        self.carry_out(repairs, &author, writes, &Ack::nobody());
     }
 
     fn chains_of_own(&mut self, update: &[u8]) {

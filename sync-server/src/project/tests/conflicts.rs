@@ -99,6 +99,22 @@ async fn a_deleted_text_whose_path_is_taken_comes_back_beside_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_text_comes_back_beside_a_file_that_has_its_directory_s_name() {
+    let server = Server::new().await;
+    server.text_file("d/a", "t", "one\n").await;
+    let mut ann = server.person(Some("t")).await;
+    let replica = server.replica().await;
+    let gone = replica.edit(&[ProjectEdit::RemoveFile("d/a".into())]);
+    server.patch(gone.unwrap()).await.unwrap();
+    server.text_file("d", "e", "other\n").await;
+    ann.write("one\nmore\n").await;
+    ann.is_saved(1).await;
+    let files = server.files().await;
+    assert_eq!(files["d"], "other\n");
+    assert_eq!(files["d.conflict-edit-1000"], "one\nmore\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_is_set_back_to_the_truth() {
     let server = Server::new().await;
     server.text_file("a.txt", "d", "one\n").await;

@@ -132,3 +132,23 @@ async fn puts_and_deletes_by_path() {
     assert!(matches!(delete(None).await, Err(Refusal::NotFound(_))));
     assert_eq!(server.files().await.len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_bytes_replaced_comes_back_beside_them() {
+    let server = Server::new().await;
+    server.text_file("a", "d", "one\n").await;
+    let mut ann = server.person(Some("d")).await;
+    let hash = server.blob("bytes\0").await;
+    let replica = server.replica().await;
+    let original = Entry::Original { hash, mtime: 3 };
+    server
+        .patch(replica.edit(&[set("a", original)]).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(server.files().await["a"], "bytes\0");
+    ann.write("one\nmore\n").await;
+    ann.is_saved(1).await;
+    let files = server.files().await;
+    assert_eq!(files["a"], "bytes\0");
+    assert_eq!(files["a.conflict-edit-1000"], "one\nmore\n");
+}

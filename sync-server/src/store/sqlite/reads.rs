@@ -96,6 +96,7 @@ pub(super) fn unsettled(db: &Connection, project: &ProjectId) -> rusqlite::Resul
     .collect()
 }
 
+/// Looks for the right also where there is no such blob: what others have takes as long as what nobody has.
 pub(super) fn blob(
     db: &Connection,
     hash: &BlobHash,
@@ -113,8 +114,8 @@ pub(super) fn blob(
             .query_row([hash.as_bytes()], stored),
         Reader::Project(project) => db
             .prepare_cached(
-                "SELECT size, body FROM blobs JOIN grants ON blob = key
-                 WHERE hash = ?1 AND project = ?2",
+                "SELECT size, body FROM grants CROSS JOIN blobs ON key = blob
+                 WHERE project = ?2 AND blob = coalesce((SELECT key FROM blobs WHERE hash = ?1), -1)",
             )?
             .query_row(params![hash.as_bytes(), project.as_str()], stored),
     }
@@ -127,8 +128,8 @@ pub(super) fn absent(
     hashes: &[BlobHash],
 ) -> rusqlite::Result<Vec<BlobHash>> {
     let mut is_there = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM blobs JOIN grants ON blob = key
-                        WHERE hash = ?1 AND project = ?2)",
+        "SELECT EXISTS (SELECT 1 FROM grants WHERE project = ?2
+                        AND blob = coalesce((SELECT key FROM blobs WHERE hash = ?1), -1))",
     )?;
     let mut absent = Vec::new();
     for hash in hashes {
