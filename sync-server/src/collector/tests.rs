@@ -130,7 +130,12 @@ impl World {
 
     /// A change of the project's document, as somebody makes it who has all of it.
     async fn edit(&self, edits: &[ProjectEdit]) {
-        let ask = |reply| Command::State { since: None, reply };
+        let since = self.author.lock().unwrap().state_vector();
+        let since = Some(Bytes::from(since));
+        let ask = |reply| Command::State {
+            since: since.clone(),
+            reply,
+        };
         let (state, _) = self.state.projects.ask(&self.project, ask).await.unwrap();
         let update = {
             let author = self.author.lock().unwrap();

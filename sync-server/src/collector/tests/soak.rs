@@ -161,7 +161,7 @@ async fn no_named_blob_is_ever_lost_and_all_garbage_goes() {
     let mut row = Row::begin("no named blob is ever lost, and all garbage goes");
     let temp = tempfile::tempdir().unwrap();
     let (data, clock) = (temp.path(), clock!(NOW));
-    let starts = row.count(40, 3);
+    let starts = row.count(60, 3);
     let (mut random, totals) = (row.random.fork(), Arc::<Totals>::default());
     for start in 0..starts {
         serve(data, &mut random, &totals).await;
