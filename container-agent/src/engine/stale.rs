@@ -18,11 +18,9 @@ const TELLING: u32 = 4;
 
 /// Whether `now` takes back in full what made `after` of `before`.
 pub(super) fn takes_back(before: &str, after: &str, now: &str) -> bool {
-    let takes = || {
-        lines_tell(before, after, now)
-            .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now))
-    };
-    !has_words(before, after, now) && takes()
+    let takes = lines_tell(before, after, now)
+        .unwrap_or_else(|| words_tell(before, after, now) || letters_tell(before, after, now));
+    takes && !has_words(before, after, now)
 }
 
 /// Whether the words that were brought are there, in their order and between their neighbours, however
