@@ -49,6 +49,7 @@ pub use config::{
     Direction, Limits, MassDelete, Meant, Progress, ProgressSink, SyncConfig, ToolCall,
 };
 pub use report::{Conflict, LinkState, Pending, Report, Skipped, Status};
+pub use run::Over;
 pub use session::{EngineError, Session, SessionHandle};
 
 #[cfg(test)]

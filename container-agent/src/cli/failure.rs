@@ -13,7 +13,7 @@ use crate::command::CommandError;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::disk::DiskError;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Over};
 use crate::journal::JournalError;
 
 /// Exit code for what could not be done.
@@ -246,11 +246,11 @@ impl From<ControlError> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let hint = match &error {
-            EngineError::Refused(_) => {
+            EngineError::Over(Over::Refused(_)) => {
                 "`uspark auth login --token …` takes a token that is valid, `uspark auth status` says \
                  what this one is for; what is not sent is kept in .uspark"
             }
-            EngineError::StateLost => {
+            EngineError::Over(Over::StateLost) => {
                 "begin again, for example `uspark watch`: what differs from the project by then is kept beside it"
             }
             EngineError::Journal(JournalError::Foreign { .. }) => OTHER_DIRECTORY,

@@ -107,7 +107,7 @@ impl Engine {
     ///
     /// Gives the number of the comparison.
     fn compare_known(&mut self) -> Option<u64> {
-        if self.config.direction != Direction::Both {
+        if self.config.direction != Direction::Both || self.root_lost {
             return None;
         }
         self.comparisons += 1;
@@ -188,7 +188,7 @@ impl Engine {
                 _ => false,
             };
             // Nobody knows when it is back, if ever.
-            let in_vain = self.refused.is_some() || self.root_lost;
+            let in_vain = self.over.is_some() || self.root_lost;
             if passed || self.barriers[at].deadline <= now || in_vain {
                 let barrier = self.barriers.swap_remove(at);
                 let report = self.report_of(barrier.scope());
@@ -225,8 +225,8 @@ impl Engine {
     fn report_of(&self, scope: Scope) -> Report {
         let mut pending: Vec<Pending> = Vec::new();
         let mut general = |why: String| pending.push(Pending { path: None, why });
-        if let Some(why) = &self.refused {
-            general(why.clone());
+        if let Some(over) = &self.over {
+            general(over.to_string());
         } else if let LinkState::Offline { why } = &self.link {
             general(format!("the server is away: {why}"));
         } else if !self.following {

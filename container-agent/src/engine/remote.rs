@@ -13,7 +13,7 @@ use uspark_shared::schema::Entry;
 use super::config::{Direction, Progress};
 use super::jobs::Done;
 use super::report::LinkState;
-use super::run::{Again, Engine, chain};
+use super::run::{Again, Engine, Over, chain};
 use crate::journal::{Document, Record};
 use crate::link::LinkEvent;
 use crate::watch::Urgency;
@@ -24,7 +24,7 @@ const FOLLOW: &str = r#"{"follow":"texts"}"#;
 impl Engine {
     /// Takes in what happened on the way to the server.
     pub(super) fn linked(&mut self, event: LinkEvent) {
-        if self.refused.is_some() {
+        if self.over.is_some() {
             return;
         }
         match event {
@@ -315,13 +315,19 @@ impl Engine {
         }
     }
 
-    /// There will be no sync any more, now or later: the server does not let us in, or there is nothing to go on from.
-    pub(super) fn refuse(&mut self, why: String) {
+    /// The server will not let us in, now or later.
+    fn refuse(&mut self, why: String) {
+        self.end_for_good(Over::Refused(why));
+    }
+
+    /// There will be no sync any more, now or later.
+    pub(super) fn end_for_good(&mut self, over: Over) {
         self.shut_out.cancel();
         self.wire.down();
+        let why = over.to_string();
         self.note(why.clone());
-        self.link = LinkState::Offline { why: why.clone() };
-        self.refused = Some(why);
+        self.link = LinkState::Offline { why };
+        self.over = Some(over);
     }
 
     /// This connection makes no sense any more; the next starts from the state vectors.

@@ -42,8 +42,6 @@ const STEPS_PER_TURN: usize = 4096;
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How long `rm -rf` of a workspace may take from `.uspark` to the workspace itself.
 const STATE_GRACE: Duration = Duration::from_millis(500);
-/// Why nothing is synced any more.
-pub(super) const STATE_LOST: &str = ".uspark was removed or replaced: nothing is synced any more";
 /// How long a document stays open and loaded without being used.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long a session with a past waits for the server before it works on its own.
@@ -65,6 +63,17 @@ pub(super) enum Event {
     Abandoned,
 }
 
+/// Why a session does nothing any more, and never will again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Over {
+    /// The server will not let us in.
+    #[error("{0}")]
+    Refused(String),
+    /// The agent's own directory went.
+    #[error(".uspark was removed or replaced: nothing is synced any more")]
+    StateLost,
+}
+
 /// What a session's handle asks for.
 pub(super) enum Command {
     /// A tool call began.
@@ -77,8 +86,8 @@ pub(super) enum Command {
     Status(tokio::sync::oneshot::Sender<Status>),
     /// Say which of these paths name nothing that is synced, and why.
     Unknown(Vec<FilePath>, tokio::sync::oneshot::Sender<Vec<Skipped>>),
-    /// Say why the server will not let us in, if so.
-    Refused(tokio::sync::oneshot::Sender<Option<String>>),
+    /// Say why it is over, if so.
+    Over(tokio::sync::oneshot::Sender<Option<Over>>),
     /// End.
     Stop,
 }
@@ -150,10 +159,10 @@ pub(super) struct Engine {
     pub told_linked: bool,
     pub last_acknowledged: Option<SystemTime>,
     pub watches: usize,
-    /// Cancelled when the server will never let us in; the link ends with it.
+    /// Cancelled when it is over; the link ends with it.
     pub shut_out: CancellationToken,
-    /// Why the server will never let us in.
-    pub refused: Option<String>,
+    /// Why nothing goes on any more.
+    pub over: Option<Over>,
     /// Why the journal cannot be written, and when it is tried again.
     pub stuck: Option<(String, Instant)>,
     pub began: Instant,
@@ -285,8 +294,8 @@ impl Engine {
     fn look_for_state(&mut self) {
         // Of a root that is gone the watcher tells.
         let is_lost = || !self.state.is_there() && self.jobs.root().is_there();
-        if !self.root_lost && self.refused.is_none() && is_lost() {
-            self.refuse(STATE_LOST.into());
+        if !self.root_lost && self.over.is_none() && is_lost() {
+            self.end_for_good(Over::StateLost);
         }
     }
 
@@ -305,7 +314,7 @@ impl Engine {
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Unknown(paths, reply) => drop(reply.send(self.unknown(paths))),
-            Command::Refused(reply) => drop(reply.send(self.refused.clone())),
+            Command::Over(reply) => drop(reply.send(self.over.clone())),
             Command::Stop => {}
         }
     }
@@ -419,7 +428,7 @@ impl Engine {
             && self.received
             && (self.following || self.alone)
             && !self.root_lost
-            && self.refused.is_none()
+            && self.over.is_none()
     }
 
     /// The server does not come: what is remembered of the project has to do.

@@ -19,7 +19,7 @@ use super::jobs::{self, Jobs};
 use super::project::Project;
 use super::recover::{recovery, renamed};
 use super::report::{LinkState, Pending, Report, Skipped, Status};
-use super::run::{Command, Engine, STATE_LOST, Sources, chain};
+use super::run::{Command, Engine, Over, Sources, chain};
 use super::step::random;
 use super::tools::Tools;
 use super::wire::Wire;
@@ -55,12 +55,9 @@ pub enum EngineError {
     /// The server's address cannot be used.
     #[error(transparent)]
     Server(#[from] ApiError),
-    /// The server will not let us in.
-    #[error("{0}")]
-    Refused(String),
-    /// The agent's own directory went.
-    #[error("{STATE_LOST}")]
-    StateLost,
+    /// It is over, and not because it was finished.
+    #[error(transparent)]
+    Over(#[from] Over),
 }
 
 /// A running session. It ends when it is finished or dropped.
@@ -203,7 +200,7 @@ impl Session {
             last_acknowledged: None,
             watches: 0,
             shut_out: shut_out.clone(),
-            refused: None,
+            over: None,
             stuck: None,
             began: now,
             next_housekeeping: now,
@@ -237,8 +234,8 @@ impl Session {
         self.knows_project
     }
 
-    /// Waits until the server has refused us for good: the token was revoked or has expired, or the
-    /// project is gone. [`Self::finish`] then says why.
+    /// Waits until there is nothing to go on with: the token was revoked or has expired, the project is
+    /// gone, or `.uspark` is. [`Self::finish`] then says why.
     pub async fn refused(&self) {
         self.shut_out.cancelled().await;
     }
@@ -252,15 +249,14 @@ impl Session {
     pub async fn finish(self, timeout: Duration) -> Result<Report, EngineError> {
         let deadline = std::time::Instant::now() + timeout;
         let report = self.handle.barrier(deadline).await;
-        let refused = self.handle.refused().await;
+        let over = self.handle.over().await;
         // A loop that has ended already needs no telling.
         let _ = self.handle.commands.send(Command::Stop).await;
         self.cancelled.cancel();
         // What does not end by itself ends with the process; nothing is left half done by it.
         let _ = tokio::time::timeout(ENDING, self.tasks.wait()).await;
-        match refused {
-            Some(why) if why == STATE_LOST => Err(EngineError::StateLost),
-            Some(why) => Err(EngineError::Refused(why)),
+        match over {
+            Some(over) => Err(over.into()),
             None => Ok(report),
         }
     }
@@ -348,10 +344,10 @@ impl SessionHandle {
     }
 
     /// Why the server will not let us in, if so.
-    async fn refused(&self) -> Option<String> {
-        let (reply, refused) = oneshot::channel();
-        self.commands.send(Command::Refused(reply)).await.ok()?;
-        refused.await.ok()?
+    async fn over(&self) -> Option<Over> {
+        let (reply, over) = oneshot::channel();
+        self.commands.send(Command::Over(reply)).await.ok()?;
+        over.await.ok()?
     }
 }
 

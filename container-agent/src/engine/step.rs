@@ -458,8 +458,13 @@ impl Engine {
         let Some(work) = self.works.get_mut(path) else {
             return false;
         };
-        let until = work.cut_since.get_or_insert_with(Instant::now).to_owned() + CUT_PATIENCE;
-        if !is_cut || work.by_named_call || Instant::now() >= until {
+        if !is_cut || work.by_named_call {
+            work.cut_since = None;
+            return false;
+        }
+        let now = Instant::now();
+        let until = *work.cut_since.get_or_insert(now) + CUT_PATIENCE;
+        if now >= until {
             work.cut_since = None;
             return false;
         }

@@ -331,8 +331,8 @@ impl TextDocument {
     /// Whether these bytes are only a beginning of what is on disk, and others' words were written
     /// back lately.
     pub fn is_cut_short(&self, bytes: &str) -> bool {
-        let shadow = self.shadow.text();
-        self.has_past() && bytes.len() < shadow.len() && shadow.starts_with(bytes)
+        let is_beginning = |shadow: String| bytes.len() < shadow.len() && shadow.starts_with(bytes);
+        self.has_past() && is_beginning(self.shadow.text())
     }
 
     /// Whether something was written back so lately that whoever writes now may not have seen it.

@@ -484,7 +484,10 @@ async fn one_session_per_workspace_and_refusals_are_final() {
     server.set_read_only();
     let refused = |agent: Agent| agent.session.finish(Duration::from_secs(10));
     let agent = place.start(&server, Direction::Both).await;
-    assert!(matches!(refused(agent).await, Err(EngineError::Refused(_))));
+    assert!(matches!(
+        refused(agent).await,
+        Err(EngineError::Over(Over::Refused(_)))
+    ));
     assert!(place.once(&server, Direction::Pull).await.is_equal());
     server.set_denied();
     let agent = place.start(&server, Direction::Pull).await;
@@ -706,7 +709,10 @@ async fn without_its_own_directory_an_agent_ends_and_another_goes_on() {
     agent.session.refused().await;
     place.write("f", "one\ntwo\n");
     let ended = agent.session.finish(Duration::from_secs(10)).await;
-    assert!(matches!(ended, Err(EngineError::StateLost)), "{ended:?}");
+    assert!(
+        matches!(ended, Err(EngineError::Over(Over::StateLost))),
+        "{ended:?}"
+    );
     assert_eq!(server.text("f"), "one\n");
     let agent = place.watch(&server).await;
     agent.equal().await;
